@@ -1,0 +1,18 @@
+/* One structured line per event an operator cares about, none per message.
+ *
+ * To the journal with its fields when standard error is the journal, else as text to standard error.
+ * LOG_LEVEL: 0 warnings, 1 info, 2 debug. */
+#pragma once
+#include <glib.h>
+
+void cbus_log_init(const char *identifier, int level);
+/* FIELDS: pairs of name ("CBUS_MACHINE") and const char * value, ended by NULL, after FORMAT's message text.
+ * A NULL value leaves its field out. */
+void cbus_log(GLogLevelFlags level, const char *message, const char *field, ...) G_GNUC_NULL_TERMINATED;
+
+/* Field names, spelled once. */
+#define CBUS_LOG_MACHINE "CBUS_MACHINE" /* a machine's NKey */
+#define CBUS_LOG_NAME    "CBUS_NAME"
+#define CBUS_LOG_PROXY   "CBUS_PROXY" /* an operator's NKey */
+#define CBUS_LOG_REASON  "CBUS_REASON"
+#define CBUS_LOG_CHANNEL "CBUS_CHANNEL"

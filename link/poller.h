@@ -1,0 +1,19 @@
+/* Many descriptors behind one: an epoll set that a GMainContext polls as a single descriptor (design,
+ * "Forward bytes": a context polls every descriptor each turn). Loop thread only. Level-triggered. */
+#pragma once
+#include <glib.h>
+
+typedef struct _CbusPoller CbusPoller;
+typedef struct _CbusWatch CbusWatch;
+typedef void (*CbusWatchFunc)(guint32 epoll_events, gpointer user_data);
+
+CbusPoller *cbus_poller_new(GMainContext *context, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+void cbus_poller_free(CbusPoller *poller); /* all watches must be gone */
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(CbusPoller, cbus_poller_free)
+/* EVENTS: EPOLLIN, EPOLLOUT. The descriptor stays the caller's. NULL with ERROR if the kernel refuses. */
+CbusWatch *cbus_poller_add(CbusPoller *poller, int fd, guint32 events, CbusWatchFunc func, gpointer user_data,
+                           GError **error) G_GNUC_WARN_UNUSED_RESULT;
+void cbus_watch_modify(CbusWatch *watch, guint32 events);
+/* Safe inside any watch's callback; the callback is not called afterwards. Call before closing the
+ * descriptor. */
+void cbus_watch_remove(CbusWatch *watch);

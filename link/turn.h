@@ -1,0 +1,30 @@
+/* The end of a loop turn: what gathered while reading is sent once.
+ *
+ * One GSource of the highest priority whose prepare runs the deferred functions: first the phase PACK (links
+ * seal, buses write), then the phase WRITE (the NATS socket). Nothing is ever deferred past the next poll.
+ * Loop thread only. */
+#pragma once
+#include <glib.h>
+
+typedef enum {
+    CBUS_TURN_PACK,
+    CBUS_TURN_WRITE,
+    CBUS_TURN_PHASES,
+} CbusTurnPhase;
+
+typedef struct _CbusTurn CbusTurn;
+
+/* Embedded in whatever defers; zero-initialised. Must be cancelled before its memory goes. */
+typedef struct _CbusDeferred CbusDeferred;
+struct _CbusDeferred {
+    void (*func)(gpointer user_data);
+    gpointer user_data;
+    CbusDeferred *next, **link; /* the turn's; link is NULL when not queued */
+};
+
+CbusTurn *cbus_turn_new(GMainContext *context);
+void cbus_turn_free(CbusTurn *turn);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(CbusTurn, cbus_turn_free)
+/* Queues DEFERRED once (again is a no-op). A function may defer others; they run in the same turn. */
+void cbus_turn_defer(CbusTurn *turn, CbusTurnPhase phase, CbusDeferred *deferred);
+void cbus_turn_cancel(CbusDeferred *deferred);
