@@ -30,6 +30,6 @@ void cbus_tree_foreach(const CbusTree *tree, CbusTreeFunc func,
 /* Appends the answer (from the id on). */
 void cbus_tree_write(const CbusTree *tree, guint32 id, GByteArray *out);
 void cbus_tree_write_error(guint32 id, const char *error_name, const char *message, GByteArray *out);
-/* Reads an answer. Returns NULL with *ERROR_NAME/*MESSAGE set when it carries an error, NULL with both NULL
+/* Reads an answer. Returns NULL with ERROR_NAME and MESSAGE set when it carries an error, NULL with both NULL
  * when the bytes are no answer. ID is set whenever it could be read. */
 CbusTree *cbus_tree_read(const guint8 *data, gsize len, guint32 *id, char **error_name, char **message);

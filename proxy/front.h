@@ -1,0 +1,48 @@
+/* The proxy's one connection to the session bus, shared by the hot path and by GDBus (design, "Forward
+ * bytes").
+ *
+ * The front owns the real socket. GDBus runs over an in-process socketpair behind it: its serials stay below
+ * 2³¹, ours begin there. Who may see which message is the router's decision. Loop thread only. */
+#pragma once
+#include "link/bus.h"
+#include "link/loop.h"
+#include <gio/gio.h>
+
+typedef struct _CbusFront CbusFront;
+
+typedef struct {
+    /* A method call to us at or below CBUS_ROOT_PATH. TRUE: handled; FALSE: hand it to GDBus verbatim. Calls
+     * elsewhere (Peer on any path, …) go to GDBus without asking. */
+    gboolean (*call)(CbusFront *front, const CbusMessage *call, const guint8 *bytes, gpointer user_data);
+    /* A unique name vanished from the session bus. */
+    void (*caller_gone)(CbusFront *front, const char *unique_name, gpointer user_data);
+    /* The name is ours and GDBus is connected: objects can be registered on CONNECTION (borrowed). Once. */
+    void (*ready)(CbusFront *front, GDBusConnection *connection, gpointer user_data);
+    /* The session bus is gone, or the name is (already owned, or lost): REASON says so for an operator. Once.
+     */
+    void (*lost)(CbusFront *front, const GError *reason, gpointer user_data);
+} CbusFrontHandler;
+
+/* ADDRESS as for cbus_bus_connect. NAME: the well-known name to own. */
+CbusFront *cbus_front_new(CbusLoop *loop, const char *address, const char *name,
+                          const CbusFrontHandler *handler, gpointer user_data,
+                          GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* Releases the name and says goodbye (bounded by what one write takes). */
+void cbus_front_free(CbusFront *front);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(CbusFront, cbus_front_free)
+
+guint32 cbus_front_serial(CbusFront *front); /* a fresh one, at or above 2³¹ */
+/* Builds one message in place in the outgoing queue (wire/message.h functions, serial from
+ * cbus_front_serial). */
+GByteArray *cbus_front_begin(CbusFront *front);
+void cbus_front_end(CbusFront *front);
+gsize cbus_front_pending(const CbusFront *front); /* bytes not yet written to the bus */
+/* Answers CALL unless it wants no reply. */
+void cbus_front_reply_error(CbusFront *front, const CbusMessage *call, const char *error_name,
+                            const char *format, ...) G_GNUC_PRINTF(4, 5);
+void cbus_front_reply_empty(CbusFront *front, const CbusMessage *call);
+void cbus_front_reply_string(CbusFront *front, const CbusMessage *call, const char *text);
+/* Emits one of our own signals in the same queue as mirrored messages. BODY: a tuple or NULL; floating is
+ * sunk. */
+void cbus_front_emit(CbusFront *front, const char *path, const char *interface, const char *member,
+                     GVariant *body);
