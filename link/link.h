@@ -60,21 +60,18 @@ typedef struct {
 
 /* Sends one sealed packet. PROBE: ask for a 503 if nobody listens (reply subject .gone). FALSE: it could not
  * be queued, and the link ends. */
-typedef gboolean (*CbusLinkSend)(const guint8 *packet, gsize len, gboolean probe, gpointer user_data);
+typedef gboolean (*CbusLinkSend)(const guint8 *packet, gsize len, gboolean probe, gpointer send_data);
 
 /* SESSION: (transfer full). MAX_PAYLOAD: of the NATS connection. A proxy's link begins by
  * cbus_link_send_finish(). */
 CbusLink *cbus_link_new(CbusLoop *loop, CbusSide side, CbusSession *session, gsize max_payload,
-                        CbusBudget *budget, CbusLinkSend send, const CbusLinkHandler *handler,
-                        gpointer user_data);
+                        CbusBudget *budget, CbusLinkSend send, gpointer send_data,
+                        const CbusLinkHandler *handler, gpointer user_data);
 void cbus_link_free(CbusLink *link); /* silent: no handler is called afterwards; safe in handlers */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CbusLink, cbus_link_free)
 
 /* Hands the link to another owner: later events go to HANDLER (copied). */
 void cbus_link_set_handler(CbusLink *link, const CbusLinkHandler *handler, gpointer user_data);
-/* What CbusLinkSend gets; the one who knows the route keeps it apart from the handler's. */
-void cbus_link_set_send_data(CbusLink *link, gpointer send_data);
-
 const guint8 *cbus_link_id(const CbusLink *link);
 /* A packet with this link's id; opened in place. Whatever does not open is counted and dropped. */
 void cbus_link_receive(CbusLink *link, guint8 *packet, gsize len);
