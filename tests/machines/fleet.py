@@ -1,0 +1,214 @@
+"""What a fleet needs around its machines, each a real program of its own on this host: a nats-server on a free
+loopback port, an operator with an SSH key, a private session bus, and cbus-proxy on it.
+
+A Fleet is a context manager; whatever it started ends with it, in the reverse order.
+"""
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import tempfile
+
+from machine import Machine, run, wait_for
+
+TOP = pathlib.Path(__file__).resolve().parents[2]
+
+
+def build_directory():
+    return pathlib.Path(os.environ.get("CBUS_BUILD", TOP / "build"))
+
+
+def public_key_line(private_key_file):
+    return pathlib.Path(f"{private_key_file}.pub").read_text().strip()
+
+
+class NatsServer:
+    """nats-server on loopback; the port is free at the first start and stays the same over restarts."""
+
+    def __init__(self, directory, arguments=()):
+        self.directory = pathlib.Path(directory)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.arguments = list(arguments)
+        self.port = -1
+        self.process = None
+
+    def start(self):
+        for old in self.directory.glob("*.ports"):
+            old.unlink()
+        with open(self.directory / "log", "ab") as log:
+            self.process = subprocess.Popen(["nats-server", "-a", "127.0.0.1", "-p", str(self.port), "--ports_file_dir",
+                                             str(self.directory), *self.arguments], stdout=log, stderr=log,
+                                            stdin=subprocess.DEVNULL, start_new_session=True)
+
+        def ports():
+            if self.process.poll() is not None:
+                raise RuntimeError(f"nats-server ended: {(self.directory / 'log').read_text()[-1000:]}")
+            for file in self.directory.glob("*.ports"):
+                with contextlib.suppress(json.JSONDecodeError, OSError):
+                    return json.loads(file.read_text())["nats"][0]
+            return None
+
+        self.port = int(wait_for(ports, "nats-server to listen").rsplit(":", 1)[1])
+        return self
+
+    @property
+    def url(self):
+        return f"nats://127.0.0.1:{self.port}"
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self):
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+class SessionBus:
+    """A private dbus-daemon, as a login session has one."""
+
+    def __init__(self, directory):
+        self.directory = pathlib.Path(directory)
+        self.process = None
+        self.address = None
+
+    def start(self):
+        self.directory.mkdir(parents=True, exist_ok=True)
+        # The reference session configuration, at an address of ours and with no services to activate.
+        config = self.directory / "session.conf"
+        config.write_text(f"""<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
+ "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig>
+  <type>session</type>
+  <listen>unix:path={self.directory}/bus</listen>
+  <auth>EXTERNAL</auth>
+  <policy context="default">
+    <allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/>
+  </policy>
+  <limit name="max_incoming_bytes">1000000000</limit>
+  <limit name="max_outgoing_bytes">1000000000</limit>
+  <limit name="max_message_size">134217728</limit>
+  <limit name="max_replies_per_connection">50000</limit>
+  <limit name="max_match_rules_per_connection">50000</limit>
+</busconfig>
+""")
+        self.process = subprocess.Popen(["dbus-daemon", f"--config-file={config}", "--nofork", "--nopidfile",
+                                         "--print-address=1"], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL,
+                                        stderr=subprocess.DEVNULL, text=True, start_new_session=True)
+        self.address = self.process.stdout.readline().strip()
+        if not self.address:
+            raise RuntimeError("dbus-daemon did not start")
+        return self
+
+    def stop(self):
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+class Fleet:
+    """Machines named NAMES with an agent each, and one operator with a proxy that knows them by these names."""
+
+    def __init__(self, names, bus="dbus-daemon", agent_arguments="", proxy_arguments=()):
+        self.names = list(names)
+        self.bus = bus
+        self.agent_arguments = agent_arguments
+        self.proxy_arguments = list(proxy_arguments)
+        self.stack = contextlib.ExitStack()
+        self.machines = {}
+        self.nkeys = {}
+        self.proxy = None
+
+    def __enter__(self):
+        try:
+            return self._start()
+        except BaseException:
+            self.stack.close()
+            raise
+
+    def __exit__(self, *exc):
+        self.stack.close()
+
+    def _start(self):
+        build = build_directory()
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="cbus-fleet-", dir="/var/tmp"))
+        self.stack.callback(shutil.rmtree, self.directory, ignore_errors=True)
+        self.operator_key = self.directory / "operator" / "id_ed25519"
+        self.operator_key.parent.mkdir(mode=0o700)
+        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "operator", "-f", str(self.operator_key))
+        self.cbus = build / "cli" / "cbus"
+
+        self.nats = NatsServer(self.directory / "nats").start()
+        self.stack.callback(self.nats.stop)
+        for name in self.names:
+            machine = Machine(name, self.directory, bus=self.bus)
+            self.stack.callback(machine.stop)
+            self.machines[name] = machine.prepare()
+            machine.install_agent(build / "agent" / "cbus-agent", self.nats.url, public_key_line(self.operator_key) + "\n",
+                                  self.agent_arguments)
+            self.nkeys[name] = run(str(self.cbus), "nkey", "--public-key", machine.public_key()).strip()
+        for machine in self.machines.values():
+            machine.boot()
+
+        self.session = SessionBus(self.directory / "session").start()
+        self.stack.callback(self.session.stop)
+        known = self.directory / "operator" / "known_machines"
+        known.write_text("".join(f"{self.nkeys[n]} {n}\n" for n in self.names))
+        self.known_machines = known
+        self.environment = {**os.environ, "DBUS_SESSION_BUS_ADDRESS": self.session.address}
+        self.start_proxy()
+        self.stack.callback(self.stop_proxy)
+        return self
+
+    def start_proxy(self):
+        with open(self.directory / "proxy.log", "ab") as log:
+            self.proxy = subprocess.Popen(
+                [str(build_directory() / "proxy" / "cbus-proxy"), "--nats", self.nats.url, "--key", str(self.operator_key),
+                 "--bus", self.session.address, "--known-machines", str(self.known_machines), "--runtime-dir",
+                 str(self.directory / "runtime"), *self.proxy_arguments],
+                stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self.environment, start_new_session=True)
+        self.wait_owned()
+
+    def wait_owned(self):
+        """Until ie.bmcgee.CBus is on the session bus."""
+        def owned():
+            if self.proxy.poll() is not None:
+                raise RuntimeError(f"cbus-proxy ended with {self.proxy.returncode}:\n{self.proxy_log()}")
+            done = subprocess.run(["busctl", f"--address={self.session.address}", "call", "org.freedesktop.DBus", "/",
+                                   "org.freedesktop.DBus", "NameHasOwner", "s", "ie.bmcgee.CBus"], text=True,
+                                  capture_output=True, check=False)
+            return done.stdout.strip() == "b true"
+        wait_for(owned, "ie.bmcgee.CBus on the session bus", interval=0.05)
+
+    def wait_online(self, count=None, timeout=30):
+        """Until COUNT machines (all, if not said) are online, as `cbus machines --wait` sees it."""
+        run(str(self.cbus), "machines", "--wait", str(count or len(self.names)), "--timeout", str(timeout),
+            "--bus", self.session.address)
+
+    def proxy_log(self):
+        return (self.directory / "proxy.log").read_text(errors="replace")
+
+    def stop_proxy(self):
+        if self.proxy and self.proxy.poll() is None:
+            self.proxy.send_signal(signal.SIGTERM)
+            try:
+                self.proxy.wait(5)
+            except subprocess.TimeoutExpired:
+                self.proxy.kill()
+                self.proxy.wait()
+                raise
+
+    def busctl(self, *arguments, check=True):
+        done = subprocess.run(["busctl", "--user", "--no-pager", *arguments], text=True, capture_output=True, check=False,
+                              env=self.environment)
+        if check and done.returncode != 0:
+            raise RuntimeError(f"busctl {' '.join(arguments)}: {done.stderr.strip()}\n{self.proxy_log()[-2000:]}")
+        return done.stdout if check else done
+
+    def path(self, name, service="org.freedesktop.systemd1", below="/org/freedesktop/systemd1"):
+        """The local path of a remote object (no character of these service names but '.' needs escaping)."""
+        return f"/ie/bmcgee/CBus/{self.nkeys[name]}/{service.replace('.', '_2e')}{below}"

@@ -1,0 +1,42 @@
+# Sourced by tests/check and tests/demo: the packages of Debian 12 that CBus is built and tested with, and the build.
+BUILD="${CBUS_BUILD:-$PWD/build}"
+
+BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config libglib2.0-dev libglib2.0-bin libjson-glib-dev libnats-dev
+    libsodium-dev"
+RUN_PACKAGES="dbus nats-server systemd systemd-container openssh-client python3 iproute2 util-linux"
+TEST_PACKAGES="clang clang-format clang-tidy cppcheck libclang-rt-14-dev dbus-broker python3-pytest python3-dbus python3-dbusmock
+    python3-gi gir1.2-glib-2.0 python3-cryptography polkitd"
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo -n "$@"; fi
+}
+
+# Installs whatever of "$@" (default: what a build and a run need) is not there yet. Never starts a service that a
+# package brings: the tests start their own.
+install_packages() {
+    local package missing=()
+    for package in $BUILD_PACKAGES $RUN_PACKAGES "$@"; do
+        dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q '^install ok installed$' || missing+=("$package")
+    done
+    [ ${#missing[@]} -eq 0 ] && return 0
+    echo "installing: ${missing[*]}" >&2
+    as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 sh -c \
+        'apt-get -q update >/dev/null && apt-get -q -y --no-install-recommends install "$@"' sh "${missing[@]}" >/tmp/cbus-apt.$$.log 2>&1 || {
+            tail -20 "/tmp/cbus-apt.$$.log" >&2
+            echo "could not install: ${missing[*]}" >&2
+            return 1
+        }
+    rm -f "/tmp/cbus-apt.$$.log"
+}
+
+# build_tree DIR [meson options]: configures once, then compiles; a warning is an error.
+build_tree() {
+    local directory=$1
+    shift
+    [ -f "$directory/build.ninja" ] || meson setup "$directory" "$@" >"/tmp/cbus-meson.$$.log" 2>&1 || {
+        cat "/tmp/cbus-meson.$$.log" >&2
+        return 1
+    }
+    rm -f "/tmp/cbus-meson.$$.log"
+    meson compile -C "$directory" --ninja-args=--quiet >&2
+}
