@@ -6,9 +6,9 @@
 #include <glib.h>
 
 void cbus_log_init(const char *identifier, int level);
-/* FIELDS: pairs of name ("CBUS_MACHINE") and const char * value, ended by NULL, after FORMAT's message text.
- * A NULL value leaves its field out. */
-void cbus_log(GLogLevelFlags level, const char *message, const char *field, ...) G_GNUC_NULL_TERMINATED;
+/* MESSAGE is text, not a format. After it pairs of name (CBUS_LOG_MACHINE) and const char * value, ended by
+ * NULL; a NULL value leaves its field out. */
+void cbus_log(GLogLevelFlags level, const char *message, ...) G_GNUC_NULL_TERMINATED;
 
 /* Field names, spelled once. */
 #define CBUS_LOG_MACHINE "CBUS_MACHINE" /* a machine's NKey */

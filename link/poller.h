@@ -10,7 +10,8 @@ typedef void (*CbusWatchFunc)(guint32 epoll_events, gpointer user_data);
 CbusPoller *cbus_poller_new(GMainContext *context, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 void cbus_poller_free(CbusPoller *poller); /* all watches must be gone */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CbusPoller, cbus_poller_free)
-/* EVENTS: EPOLLIN, EPOLLOUT. The descriptor stays the caller's. NULL with ERROR if the kernel refuses. */
+/* EVENTS: EPOLLIN, EPOLLOUT; with 0 nothing is reported, not even a hang-up. The descriptor stays the
+ * caller's. NULL with ERROR if the kernel refuses. */
 CbusWatch *cbus_poller_add(CbusPoller *poller, int fd, guint32 events, CbusWatchFunc func, gpointer user_data,
                            GError **error) G_GNUC_WARN_UNUSED_RESULT;
 void cbus_watch_modify(CbusWatch *watch, guint32 events);

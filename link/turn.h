@@ -19,7 +19,7 @@ typedef struct _CbusDeferred CbusDeferred;
 struct _CbusDeferred {
     void (*func)(gpointer user_data);
     gpointer user_data;
-    CbusDeferred *next, **link; /* the turn's; link is NULL when not queued */
+    CbusDeferred *next, *prev; /* the turn's; NULL when not queued */
 };
 
 CbusTurn *cbus_turn_new(GMainContext *context);

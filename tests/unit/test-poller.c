@@ -1,0 +1,133 @@
+/* What a poller promises: callbacks for what is ready, and none for what was removed or muted. */
+#include "link/poller.h"
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+typedef struct {
+    CbusPoller *poller;
+    int ours[2], theirs[2];
+    CbusWatch *watches[2];
+    guint calls[2];
+} Fixture;
+
+static void
+set_up(Fixture *fixture, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+
+    fixture->poller = cbus_poller_new(NULL, &error);
+    g_assert_no_error(error);
+    for (int i = 0; i < 2; i++) {
+        int pair[2];
+
+        g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), ==, 0);
+        fixture->ours[i] = pair[0];
+        fixture->theirs[i] = pair[1];
+    }
+}
+
+static void
+tear_down(Fixture *fixture, gconstpointer data)
+{
+    for (int i = 0; i < 2; i++) {
+        g_clear_pointer(&fixture->watches[i], cbus_watch_remove);
+        close(fixture->ours[i]);
+        if (fixture->theirs[i] >= 0)
+            close(fixture->theirs[i]);
+    }
+    cbus_poller_free(fixture->poller);
+}
+
+static CbusWatch *
+add(Fixture *fixture, int i, guint32 events, CbusWatchFunc func)
+{
+    g_autoptr(GError) error = NULL;
+    CbusWatch *watch = cbus_poller_add(fixture->poller, fixture->ours[i], events, func, fixture, &error);
+
+    g_assert_no_error(error);
+    return watch;
+}
+
+static void
+count_first(guint32 events, gpointer user_data)
+{
+    Fixture *fixture = user_data;
+
+    g_assert_cmpuint(events & EPOLLIN, ==, EPOLLIN);
+    fixture->calls[0]++;
+}
+
+static void
+remove_both(guint32 events, gpointer user_data)
+{
+    Fixture *fixture = user_data;
+
+    fixture->calls[0]++;
+    g_clear_pointer(&fixture->watches[0], cbus_watch_remove);
+    g_clear_pointer(&fixture->watches[1], cbus_watch_remove);
+}
+
+static void
+test_level_triggered(Fixture *fixture, gconstpointer data)
+{
+    fixture->watches[0] = add(fixture, 0, EPOLLIN, count_first);
+    g_main_context_iteration(NULL, FALSE);
+    g_assert_cmpuint(fixture->calls[0], ==, 0);
+    g_assert_cmpint(write(fixture->theirs[0], "x", 1), ==, 1);
+    g_main_context_iteration(NULL, TRUE);
+    g_main_context_iteration(NULL, TRUE);
+    g_assert_cmpuint(fixture->calls[0], ==, 2);
+}
+
+static void
+test_removed_in_a_callback_is_not_called(Fixture *fixture, gconstpointer data)
+{
+    for (int i = 0; i < 2; i++) {
+        fixture->watches[i] = add(fixture, i, EPOLLIN, remove_both);
+        g_assert_cmpint(write(fixture->theirs[i], "x", 1), ==, 1);
+    }
+    g_main_context_iteration(NULL, TRUE);
+    g_main_context_iteration(NULL, FALSE);
+    g_assert_cmpuint(fixture->calls[0], ==, 1);
+}
+
+static void
+test_muted_does_not_report_a_hang_up(Fixture *fixture, gconstpointer data)
+{
+    fixture->watches[0] = add(fixture, 0, EPOLLIN, count_first);
+    cbus_watch_modify(fixture->watches[0], 0);
+    close(fixture->theirs[0]);
+    fixture->theirs[0] = -1;
+    g_assert_false(g_main_context_iteration(NULL, FALSE));
+    g_assert_cmpuint(fixture->calls[0], ==, 0);
+    cbus_watch_modify(fixture->watches[0], EPOLLIN);
+    g_main_context_iteration(NULL, TRUE);
+    g_assert_cmpuint(fixture->calls[0], ==, 1);
+}
+
+static void
+test_what_can_not_be_polled_is_an_error(Fixture *fixture, gconstpointer data)
+{
+    g_autofree char *name = NULL;
+    g_autoptr(GError) error = NULL;
+    int fd = g_file_open_tmp("cbus-poller-XXXXXX", &name, &error);
+
+    g_assert_no_error(error);
+    g_assert_null(cbus_poller_add(fixture->poller, fd, EPOLLIN, count_first, fixture, &error));
+    g_assert_nonnull(error);
+    close(fd);
+    unlink(name);
+}
+
+int
+main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+#define ADD(name, func) g_test_add("/poller/" name, Fixture, NULL, set_up, func, tear_down)
+    ADD("level-triggered", test_level_triggered);
+    ADD("removed-in-a-callback-is-not-called", test_removed_in_a_callback_is_not_called);
+    ADD("muted-does-not-report-a-hang-up", test_muted_does_not_report_a_hang_up);
+    ADD("what-can-not-be-polled-is-an-error", test_what_can_not_be_polled_is_an_error);
+    return g_test_run();
+}
