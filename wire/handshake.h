@@ -53,13 +53,15 @@ CbusHandshake *cbus_handshake_new_agent(const CbusKey *agent, const CbusInstance
                                         guint8 th[CBUS_TRANSCRIPT_BYTES],
                                         GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
-/* Agent: with the identity's signature over TH; WELCOME is what to send. The session may be taken afterwards.
- */
+/* Agent: with the identity's signature over TH (checked); WELCOME is what to send. The session may be taken
+ * afterwards. Without a common version the welcome is to be sent all the same, since it alone tells the proxy
+ * so, but there is no session. */
 gboolean cbus_handshake_write_welcome(CbusHandshake *handshake, const guint8 signature[CBUS_SIGNATURE_BYTES],
                                       guint8 welcome[CBUS_WELCOME_BYTES],
                                       GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
-/* Both, after success: who speaks, T, and the keys. (transfer full), NULL if not ready or taken. */
+/* Both, after success: who speaks, T, and the keys. The session is (transfer full); NULL if not ready, taken,
+ * or if there is no common version: then the agent sends its welcome and forgets the handshake. */
 const CbusKey *cbus_handshake_proxy(const CbusHandshake *handshake);
 const CbusInstance *cbus_handshake_proxy_instance(const CbusHandshake *handshake);
 const guint8 *cbus_handshake_transcript(const CbusHandshake *handshake); /* T, 64 bytes */
