@@ -6,6 +6,15 @@
 
 /* A signature of any number of complete types, at most 255 bytes, 32 arrays and 32 structs deep. */
 gboolean cbus_signature_is_valid(CbusSpan signature);
+/* A signature with, for each byte that begins a type, the offset where that type ends. TEXT is borrowed. */
+#define CBUS_SIGNATURE_MAX 255
+typedef struct {
+    const char *text;
+    guint len;
+    guint8 ends[CBUS_SIGNATURE_MAX + 1];
+} CbusSignature;
+/* As cbus_signature_is_valid; what OUT holds after FALSE means nothing. */
+gboolean cbus_signature_parse(CbusSpan text, CbusSignature *out) G_GNUC_WARN_UNUSED_RESULT;
 /* The length of the first complete type at TEXT (trusted to be a valid signature). */
 gsize cbus_signature_next(const char *text, gsize len);
 guint cbus_type_alignment(char type); /* 1, 2, 4 or 8 */
@@ -14,6 +23,21 @@ guint cbus_type_alignment(char type); /* 1, 2, 4 or 8 */
  * too). */
 gboolean cbus_body_check(const guint8 *body, gsize len, guint8 endian, CbusSpan signature,
                          GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/* What stands in place of PATH: HEAD followed by TAIL, which come as nothing and PATH. Borrowed until the
+ * next call; together a valid object path. FALSE with ERROR refuses the body. */
+typedef gboolean (*CbusPathFunc)(CbusSpan path, CbusSpan *head, CbusSpan *tail, gconstpointer data,
+                                 GError **error);
+/* cbus_body_check, and appends the body with every object path mapped to OUT, as if it began 8-aligned at
+ * OUT's current end. OUT is cut back on failure. Fault beside those of cbus_body_check and MAP: LIMIT when
+ * more than LIMIT bytes would be appended or an array would outgrow 64 MiB. */
+gboolean cbus_body_rewrite(GByteArray *out, const guint8 *body, gsize len, guint8 endian, CbusSpan signature,
+                           CbusPathFunc map, gconstpointer map_data, gsize limit,
+                           GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* Checks the variant at *AT, which DEPTH containers hold, and moves *AT behind it. Offsets count from DATA.
+ */
+gboolean cbus_variant_check(const guint8 *data, gsize len, guint8 endian, gsize *at, guint depth,
+                            GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /* TRUE if a value of SIGNATURE may hold an object path: an 'o' or a 'v' is in it. */
 gboolean cbus_signature_may_hold_path(CbusSpan signature);
@@ -28,6 +52,8 @@ typedef struct {
 } CbusCursor;
 CbusCursor cbus_cursor(const CbusMessage *message);
 gboolean cbus_cursor_string(CbusCursor *cursor, CbusSpan *out) G_GNUC_WARN_UNUSED_RESULT; /* s or o */
+/* As cbus_cursor_string, but for who checks the text by a stricter rule: it may be no UTF-8 and hold NUL. */
+gboolean cbus_cursor_text(CbusCursor *cursor, CbusSpan *out) G_GNUC_WARN_UNUSED_RESULT;
 gboolean cbus_cursor_u32(CbusCursor *cursor, guint32 *out) G_GNUC_WARN_UNUSED_RESULT;
 gboolean cbus_cursor_u64(CbusCursor *cursor, guint64 *out) G_GNUC_WARN_UNUSED_RESULT;
 /* Enters an array of ELEMENT alignment; END is the offset where it ends. */

@@ -17,6 +17,8 @@ typedef enum {
     CBUS_MESSAGE_SIGNAL = 4,
 } CbusMessageType;
 
+#define CBUS_ENDIAN_NATIVE (G_BYTE_ORDER == G_LITTLE_ENDIAN ? 'l' : 'B')
+
 #define CBUS_FLAG_NO_REPLY      0x1
 #define CBUS_FLAG_NO_AUTO_START 0x2
 #define CBUS_FLAG_INTERACTIVE   0x4
@@ -83,3 +85,4 @@ gboolean cbus_is_object_path(CbusSpan path);
 gboolean cbus_is_interface(CbusSpan name);
 gboolean cbus_is_member(CbusSpan name);
 gboolean cbus_is_bus_name(CbusSpan name); /* well-known or unique */
+gboolean cbus_is_string(CbusSpan text);   /* UTF-8 without NUL */
