@@ -1,15 +1,15 @@
 /* The walk over marshalled values (D-Bus specification, "Marshaling (Wire Format)").
  *
  * What is promised: one pass that checks every rule (bounds, alignment, zero padding, booleans, UTF-8, object
- * paths, signatures, array lengths, nesting) and, when asked to, writes the same values to another buffer with
- * each object path replaced. Both are the same code, so that what is forwarded is what was checked. The walk
- * never reads outside the bytes given, takes time linear in them, and its recursion is bounded: a value may
- * lie in at most 64 containers, variants counted, as in libdbus. No allocation but the output's growth.
+ * paths, signatures, array lengths, nesting) and, when asked to, writes the same values to another buffer
+ * with each object path replaced. Both are the same code, so that what is forwarded is what was checked. The
+ * walk never reads outside the bytes given, takes time linear in them, and its recursion is bounded: a value
+ * may lie in at most 64 containers, variants counted, as in libdbus. No allocation but the output's growth.
  *
  * How rewriting works: input bytes are not copied value by value. They gather in a *run*, from `run` to `at`,
  * and are flushed only where output must differ from input: a path that changes, or padding whose length
- * changed since the distance between the two is no longer a multiple of the alignment. Where nothing changes a
- * whole body is one memcpy; arrays of bytes or numbers always are. An array's length is patched when its
+ * changed since the distance between the two is no longer a multiple of the alignment. Where nothing changes
+ * a whole body is one memcpy; arrays of bytes or numbers always are. An array's length is patched when its
  * content shrank or grew. The output keeps the byte order of the input.
  *
  * What is trusted: the caller's sizes and the function that maps paths (its result must be a valid path).
