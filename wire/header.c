@@ -1,8 +1,8 @@
 /* Headers written anew, and the small messages that CBus itself sends.
  *
- * What is promised: the bytes appended are a header as cbus_message_view() accepts it, in the byte order asked
- * for, padded so that the body follows. Alignment counts from where the message begins in the buffer, so that
- * messages can be gathered one after another. One growth of the buffer a header, no other allocation.
+ * What is promised: the bytes appended are a header as cbus_message_view() accepts it, in the byte order
+ * asked for, padded so that the body follows. Alignment counts from where the message begins in the buffer,
+ * so that messages can be gathered one after another. One growth of the buffer a header, no other allocation.
  *
  * What is trusted: the values, which come from a viewed message or from ourselves. What is not: their size. A
  * path that was within D-Bus's limits can be over them with a prefix; cbus_header_close() finds that, and a
@@ -133,7 +133,6 @@ gboolean
 cbus_header_close(GByteArray *out, gsize offset, gsize body_offset)
 {
     gsize body_len = out->len - body_offset;
-    /* The header holds up to 7 bytes of padding after the fields. */
     if (body_offset - offset > FIELDS_AT + (gsize)CBUS_ARRAY_MAX || out->len - offset > CBUS_MESSAGE_MAX) {
         g_byte_array_set_size(out, (guint)offset);
         return FALSE;

@@ -1,9 +1,9 @@
 /* A D-Bus message, seen in place (D-Bus specification, "Message Format").
  *
  * What is promised: a view exists only of a message whose header keeps every rule: known byte order, type and
- * version, a serial, fields of the right types with valid values, none twice, the ones that its type requires,
- * zero padding, and sizes that fit. Fields unknown to this specification are walked as carefully and then
- * ignored, as it demands. Whoever receives such a message has no reason to hang up on us.
+ * version, a serial, fields of the right types with valid values, none twice, the ones that its type
+ * requires, zero padding, and sizes that fit. Fields unknown to this specification are walked as carefully
+ * and then ignored, as it demands. Whoever receives such a message has no reason to hang up on us.
  *
  * The names that D-Bus reserves for a library's own use (org.freedesktop.DBus.Local and its path) are refused
  * in every message: some libraries take a signal from there for the loss of their connection.
@@ -33,12 +33,12 @@ enum {
 };
 
 static const char field_type[FIELD_LAST + 1] = {
-    [FIELD_PATH] = 'o',         [FIELD_INTERFACE] = 's',   [FIELD_MEMBER] = 's', [FIELD_ERROR_NAME] = 's',
-    [FIELD_REPLY_SERIAL] = 'u', [FIELD_DESTINATION] = 's', [FIELD_SENDER] = 's', [FIELD_SIGNATURE] = 'g',
-    [FIELD_UNIX_FDS] = 'u',
+    [FIELD_PATH] = 'o',       [FIELD_INTERFACE] = 's',    [FIELD_MEMBER] = 's',
+    [FIELD_ERROR_NAME] = 's', [FIELD_REPLY_SERIAL] = 'u', [FIELD_DESTINATION] = 's',
+    [FIELD_SENDER] = 's',     [FIELD_SIGNATURE] = 'g',    [FIELD_UNIX_FDS] = 'u',
 };
 
-G_DEFINE_QUARK(cbus-message-fault-quark, cbus_message_fault)
+G_DEFINE_QUARK(cbus - message - fault - quark, cbus_message_fault)
 
 static gboolean
 invalid(GError **error, const char *what)
@@ -173,7 +173,8 @@ read_known_field(CbusMessage *out, CbusCursor *cursor, guint8 code, GError **err
         return read_signature(out, cursor, error);
     CbusSpan text;
     if (!cbus_cursor_text(cursor, &text))
-        return invalid(error, "a header field is cut off, its padding is not zero or it does not end with NUL");
+        return invalid(error,
+                       "a header field is cut off, its padding is not zero or it does not end with NUL");
     return set_text(out, code, text, error);
 }
 
