@@ -97,16 +97,34 @@ cbus_record_next(const guint8 **data, gsize *len, CbusRecord *record)
     return 1;
 }
 
-void
-cbus_put_string(GByteArray *out, const char *text)
+static void
+put_bytes(GByteArray *out, const char *text, gsize len)
 {
     guint8 size[4];
-    gsize len = strlen(text);
-    g_return_if_fail(len <= G_MAXUINT32);
     cbus_put_be32(size, (guint32)len);
     g_byte_array_append(out, size, sizeof size);
     if (len > 0)
         g_byte_array_append(out, (const guint8 *)text, (guint)len);
+}
+
+void
+cbus_put_string(GByteArray *out, const char *text)
+{
+    gsize len = strlen(text);
+    g_return_if_fail(len <= G_MAXUINT32);
+    put_bytes(out, text, len);
+}
+
+void
+cbus_put_string_cut(GByteArray *out, const char *text, gsize max)
+{
+    gsize len = strlen(text);
+    if (len > max) {
+        /* Bytes 10xxxxxx continue a character. */
+        for (len = max; len > 0 && ((guint8)text[len] & 0xc0) == 0x80;)
+            len--;
+    }
+    put_bytes(out, text, len);
 }
 
 gboolean

@@ -47,6 +47,9 @@ int cbus_record_next(const guint8 **data, gsize *len, CbusRecord *record);
 
 /* Strings inside payloads: u32 length, bytes of UTF-8 without NUL. MAX bounds the length. */
 void cbus_put_string(GByteArray *out, const char *text);
+/* The same for words to people, which may be longer than the reader takes: cut to MAX bytes, at a character.
+ */
+void cbus_put_string_cut(GByteArray *out, const char *text, gsize max);
 gboolean cbus_get_string(const guint8 **data, gsize *len, gsize max, CbusSpan *out) G_GNUC_WARN_UNUSED_RESULT;
 
 /* Both strings of REFUSED and CLOSE (at most 255 and 4096 bytes; newly allocated copies). */
