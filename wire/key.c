@@ -156,13 +156,23 @@ has_prefix(CbusSpan text, const char *prefix)
     return text.len >= len && memcmp(text.text, prefix, len) == 0;
 }
 
+/* Fit to be shown in an error. */
+static gboolean
+is_plain_word(CbusSpan word)
+{
+    for (gsize i = 0; i < word.len; i++)
+        if (!g_ascii_isgraph(word.text[i]))
+            return FALSE;
+    return word.len <= 64;
+}
+
 static gboolean
 is_other_ssh_type(CbusSpan word)
 {
     static const char *const families[] = {"ssh-", "ecdsa-", "sk-", "rsa-sha2-", "webauthn-sk-"};
     for (gsize i = 0; i < G_N_ELEMENTS(families); i++)
         if (has_prefix(word, families[i]))
-            return TRUE;
+            return is_plain_word(word);
     return FALSE;
 }
 
@@ -178,10 +188,7 @@ blob_type(CbusSpan base64, guint8 buffer[48])
         size < 4 || cbus_be32(buffer) > size - 4)
         return (CbusSpan){NULL, 0};
     CbusSpan name = {(const char *)buffer + 4, cbus_be32(buffer)};
-    for (gsize i = 0; i < name.len; i++)
-        if (!g_ascii_isgraph(name.text[i]))
-            return (CbusSpan){NULL, 0};
-    return name;
+    return is_plain_word(name) ? name : (CbusSpan){NULL, 0};
 }
 
 static CbusSpan
