@@ -1,0 +1,163 @@
+/* Where a bus listens: D-Bus addresses (D-Bus specification, "Server Addresses") and connecting to them.
+ *
+ * A list of entries separated by ';', each "transport:key=value,…" with %-escapes in the values, is tried in
+ * order, and the first that connects counts. What is spoken here are Unix sockets: path=, abstract= and
+ * runtime=yes. A guid= is accepted and not compared (it protects against nothing on a local socket); any
+ * other key, and any other transport, is an error that names it, because a bus that CBus can not reach as
+ * itself (tcp, launchd, unixexec) must not be half reached.
+ *
+ * "session" and "system" are what every D-Bus client means by them: the environment's address, else the
+ * well-known socket.
+ *
+ * Trust: an address is the operator's, yet checked like any text: bounds (sun_path is 108 bytes), escapes,
+ * NUL. A connect to a Unix socket either succeeds or fails at once: with a full backlog it fails, so the loop
+ * never waits. Any thread. */
+#include "link/bus.h"
+#include <errno.h>
+#include <gio/gio.h>
+#include <stddef.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define SYSTEM_BUS "unix:path=/run/dbus/system_bus_socket"
+
+G_DEFINE_QUARK(cbus - bus - error - quark, cbus_bus_error)
+
+typedef struct {
+    struct sockaddr_un address;
+    socklen_t len;
+} Target;
+
+static gboolean
+set_target(Target *out, const char *value, gboolean abstract, GError **error)
+{
+    Target target = {.address.sun_family = AF_UNIX};
+    gsize len = strlen(value);
+
+    if (len == 0 || len > sizeof target.address.sun_path - 1) {
+        g_set_error(error, CBUS_BUS_ERROR, CBUS_BUS_ERROR_ADDRESS,
+                    "a socket's name has 1 to %zu bytes, this one %zu", sizeof target.address.sun_path - 1,
+                    len);
+        return FALSE;
+    }
+    memcpy(target.address.sun_path + (abstract ? 1 : 0), value, len);
+    target.len = offsetof(struct sockaddr_un, sun_path) + len + 1;
+    *out = target;
+    return TRUE;
+}
+
+/* One "key=value" of a unix: entry. FOUND is set when OUT was. */
+static gboolean
+parse_pair(const char *pair, Target *out, gboolean *found, GError **error)
+{
+    const char *equals = strchr(pair, '=');
+    g_autofree char *key = equals != NULL ? g_strndup(pair, equals - pair) : NULL;
+    g_autofree char *value = equals != NULL ? g_uri_unescape_string(equals + 1, NULL) : NULL;
+    g_autofree char *runtime = NULL;
+
+    if (value == NULL) {
+        g_set_error(error, CBUS_BUS_ERROR, CBUS_BUS_ERROR_ADDRESS, "'%s' is no key=value with valid escapes",
+                    pair);
+        return FALSE;
+    }
+    if (g_str_equal(key, "guid"))
+        return TRUE;
+    if (*found) {
+        g_set_error_literal(error, CBUS_BUS_ERROR, CBUS_BUS_ERROR_ADDRESS, "it names more than one socket");
+        return FALSE;
+    }
+    *found = TRUE;
+    if (g_str_equal(key, "path"))
+        return set_target(out, value, FALSE, error);
+    if (g_str_equal(key, "abstract"))
+        return set_target(out, value, TRUE, error);
+    if (g_str_equal(key, "runtime") && g_str_equal(value, "yes")) {
+        runtime = g_build_filename(g_get_user_runtime_dir(), "bus", NULL);
+        return set_target(out, runtime, FALSE, error);
+    }
+    g_set_error(error, CBUS_BUS_ERROR, CBUS_BUS_ERROR_ADDRESS, "'%s' is not path=, abstract= or runtime=yes",
+                pair);
+    return FALSE;
+}
+
+static gboolean
+parse_entry(const char *entry, Target *out, GError **error)
+{
+    g_auto(GStrv) pairs = NULL;
+    gboolean found = FALSE;
+
+    if (!g_str_has_prefix(entry, "unix:")) {
+        g_set_error_literal(error, CBUS_BUS_ERROR, CBUS_BUS_ERROR_ADDRESS,
+                            "only unix: addresses can be used");
+        return FALSE;
+    }
+    pairs = g_strsplit(entry + strlen("unix:"), ",", -1);
+    for (char **pair = pairs; *pair != NULL; pair++) {
+        if (!parse_pair(*pair, out, &found, error))
+            return FALSE;
+    }
+    if (!found)
+        g_set_error_literal(error, CBUS_BUS_ERROR, CBUS_BUS_ERROR_ADDRESS, "it names no socket");
+    return found;
+}
+
+static int
+connect_entry(const char *entry, GError **error)
+{
+    Target target;
+    int fd, saved;
+
+    if (!parse_entry(entry, &target, error)) {
+        g_prefix_error(error, "D-Bus address '%s': ", entry);
+        return -1;
+    }
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd >= 0 && connect(fd, (struct sockaddr *)&target.address, target.len) == 0)
+        return fd;
+    saved = errno;
+    if (fd >= 0)
+        close(fd);
+    g_set_error(error, CBUS_BUS_ERROR, CBUS_BUS_ERROR_CLOSED, "no bus at '%s': %s", entry, g_strerror(saved));
+    return -1;
+}
+
+static char *
+resolve(const char *address)
+{
+    const char *given;
+
+    if (g_str_equal(address, "session")) {
+        given = g_getenv("DBUS_SESSION_BUS_ADDRESS");
+        return g_strdup(given != NULL && *given != '\0' ? given : "unix:runtime=yes");
+    }
+    if (g_str_equal(address, "system")) {
+        given = g_getenv("DBUS_SYSTEM_BUS_ADDRESS");
+        return g_strdup(given != NULL && *given != '\0' ? given : SYSTEM_BUS);
+    }
+    return g_strdup(address);
+}
+
+/* See the header. The error is the last entry's: CBUS_BUS_ERROR_ADDRESS or CBUS_BUS_ERROR_CLOSED. */
+int
+cbus_bus_connect(const char *address, GError **error)
+{
+    g_autofree char *resolved = resolve(address);
+    g_auto(GStrv) entries = g_strsplit(resolved, ";", -1);
+    g_autoptr(GError) last = NULL;
+
+    for (char **entry = entries; *entry != NULL; entry++) {
+        int fd;
+
+        if (**entry == '\0')
+            continue;
+        g_clear_error(&last);
+        fd = connect_entry(*entry, &last);
+        if (fd >= 0)
+            return fd;
+    }
+    if (last == NULL)
+        g_set_error_literal(&last, CBUS_BUS_ERROR, CBUS_BUS_ERROR_ADDRESS, "the D-Bus address is empty");
+    g_propagate_error(error, g_steal_pointer(&last));
+    return -1;
+}

@@ -1,0 +1,483 @@
+/* A raw D-Bus connection on the loop.
+ *
+ * Reading: the kernel's bytes go into one buffer, and each whole message is handed over where it lies. The
+ * buffer exists only while it holds a part of a message or is being filled, so a thousand idle portals cost
+ * no buffer at all. A message larger than READ_CHUNK makes the buffer grow by doubling up to exactly its
+ * framed size: a peer that claims 128 MiB makes us hold at most twice of what it really sent. At most
+ * READ_A_TURN bytes a wake-up: the poller comes back, and others get their turn.
+ *
+ * Writing: what is sent gathers in one byte array and leaves with one send at the end of the turn; EPOLLOUT
+ * is watched only while the kernel would not take it all. What was written is cut off in big steps, and an
+ * array that has grown is given back once it is empty.
+ *
+ * Ends: a connection ends once, with one reason, and never from inside a call of the user: cbus_bus_send over
+ * quota notes the fault, and the end of the turn reports it. Freeing is allowed in every handler: memory goes
+ * when the outermost one has returned (depth).
+ *
+ * Trust: the other end is hostile. Sizes are checked by cbus_message_frame before anything grows, the
+ * authentication has a deadline, and descriptors that someone attaches are dropped by the kernel because we
+ * never ask for them. One thread: the loop's. */
+#include "link/bus.h"
+#include "link/sasl.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define READ_CHUNK   (64 * 1024)
+#define READ_A_TURN  (1024 * 1024)
+#define WRITE_A_TURN (1024 * 1024)
+#define WRITE_CUT    (256 * 1024) /* written bytes are cut off in steps of at least this */
+#define OUT_KEPT     (4 * 1024)   /* an empty array that has grown beyond this is given back */
+#define AUTH_SECONDS 10
+
+struct _CbusBus {
+    CbusLoop *loop;
+    int fd;
+    CbusWatch *watch;
+    gsize limit, quota;
+    CbusBusHandler handler;
+    gpointer user_data;
+
+    guint8 *in; /* NULL when empty */
+    gsize in_len, in_capacity;
+    gsize in_wanted; /* framed size of the message that begins the buffer, 0 when unknown */
+
+    GByteArray *auth; /* bytes of the handshake to write; NULL once it is over and written */
+    GByteArray *out;
+    gsize out_written, out_peak;
+    CbusDeferred flush, resume;
+    GSource *deadline; /* of the authentication */
+    GError *fault;     /* to be reported at the end of the turn */
+
+    guint depth;
+    gboolean authenticated, reading, blocked, closed, freed;
+};
+
+static void
+disconnect(CbusBus *bus)
+{
+    bus->closed = TRUE;
+    g_clear_pointer(&bus->watch, cbus_watch_remove);
+    if (bus->fd >= 0)
+        close(bus->fd);
+    bus->fd = -1;
+    cbus_turn_cancel(&bus->flush);
+    cbus_turn_cancel(&bus->resume);
+    if (bus->deadline != NULL)
+        g_source_destroy(bus->deadline);
+    g_clear_pointer(&bus->deadline, g_source_unref);
+}
+
+static void
+destroy(CbusBus *bus)
+{
+    g_free(bus->in);
+    g_clear_pointer(&bus->auth, g_byte_array_unref);
+    g_byte_array_unref(bus->out);
+    g_clear_error(&bus->fault);
+    g_free(bus);
+}
+
+static void
+enter(CbusBus *bus)
+{
+    bus->depth++;
+}
+
+static void
+leave(CbusBus *bus)
+{
+    if (--bus->depth == 0 && bus->freed)
+        destroy(bus);
+}
+
+/* REASON: (transfer full). */
+static void
+fail(CbusBus *bus, GError *reason)
+{
+    g_autoptr(GError) owned = reason;
+
+    if (bus->closed)
+        return;
+    disconnect(bus);
+    enter(bus);
+    bus->handler.closed(bus, owned, bus->user_data);
+    leave(bus);
+}
+
+static void
+update_events(CbusBus *bus)
+{
+    if (!bus->closed)
+        cbus_watch_modify(bus->watch, (bus->reading ? EPOLLIN : 0) | (bus->blocked ? EPOLLOUT : 0));
+}
+
+static void
+schedule(CbusBus *bus)
+{
+    if (!bus->closed && (!bus->blocked || bus->fault != NULL))
+        cbus_turn_defer(bus->loop->turn, CBUS_TURN_PACK, &bus->flush);
+}
+
+/* Takes what the server said while authenticating. Returns the bytes used. */
+static gsize
+authenticate(CbusBus *bus, const guint8 *data, gsize len)
+{
+    GError *error = NULL;
+    gboolean done = FALSE;
+    gssize used = cbus_sasl_receive(data, len, bus->auth, &done, &error);
+
+    if (used < 0) {
+        fail(bus, error);
+        return 0;
+    }
+    if (done) {
+        bus->authenticated = TRUE;
+        g_source_destroy(bus->deadline);
+        g_clear_pointer(&bus->deadline, g_source_unref);
+        schedule(bus);
+        bus->handler.ready(bus, bus->user_data);
+    }
+    return used;
+}
+
+/* Hands over the message at DATA. Returns its size, or 0 when it is not whole yet or the connection ended. */
+static gsize
+deliver_one(CbusBus *bus, const guint8 *data, gsize len)
+{
+    g_autoptr(GError) error = NULL;
+    gssize size = cbus_message_frame(data, len, bus->limit, &error);
+
+    if (size < 0) {
+        fail(bus, g_error_new(CBUS_BUS_ERROR, CBUS_BUS_ERROR_INVALID,
+                              "the other end sent no D-Bus message: %s", error->message));
+        return 0;
+    }
+    if ((gsize)size > len) {
+        bus->in_wanted = size;
+        return 0;
+    }
+    if (size > 0)
+        bus->handler.message(bus, data, size, bus->user_data);
+    return size;
+}
+
+static void
+deliver(CbusBus *bus)
+{
+    gsize offset = 0;
+
+    bus->in_wanted = 0;
+    while (!bus->closed && bus->reading && offset < bus->in_len) {
+        const guint8 *data = bus->in + offset;
+        gsize len = bus->in_len - offset;
+        gsize used = bus->authenticated ? deliver_one(bus, data, len) : authenticate(bus, data, len);
+
+        if (used == 0)
+            break;
+        offset += used;
+    }
+    if (bus->closed || offset == 0)
+        return;
+    bus->in_len -= offset;
+    if (bus->in_len > 0) {
+        memmove(bus->in, bus->in + offset, bus->in_len);
+    } else if (bus->in_capacity > READ_CHUNK) {
+        g_clear_pointer(&bus->in, g_free);
+        bus->in_capacity = 0;
+    }
+}
+
+static void
+make_room(CbusBus *bus)
+{
+    if (bus->in_len < bus->in_capacity)
+        return;
+    bus->in_capacity =
+        bus->in_capacity == 0 ? READ_CHUNK : MAX(MIN(bus->in_wanted, 2 * bus->in_capacity), bus->in_len + 1);
+    bus->in = g_realloc(bus->in, bus->in_capacity);
+}
+
+static GError *
+closed_by_peer(CbusBus *bus, int saved)
+{
+    if (saved != 0)
+        return g_error_new(CBUS_BUS_ERROR, CBUS_BUS_ERROR_CLOSED, "the connection failed: %s",
+                           g_strerror(saved));
+    if (!bus->authenticated)
+        return g_error_new_literal(CBUS_BUS_ERROR, CBUS_BUS_ERROR_AUTH,
+                                   "the bus closed the connection during authentication");
+    return g_error_new(CBUS_BUS_ERROR, CBUS_BUS_ERROR_CLOSED, "the other end closed the connection%s",
+                       bus->in_len > 0 ? " in the middle of a message" : "");
+}
+
+static void
+read_some(CbusBus *bus)
+{
+    gsize budget = READ_A_TURN;
+
+    deliver(bus); /* what was left when the user stopped reading */
+    while (budget > 0 && !bus->closed && bus->reading) {
+        gsize room;
+        gssize n;
+
+        make_room(bus);
+        room = MIN(bus->in_capacity - bus->in_len, budget);
+        n = recv(bus->fd, bus->in + bus->in_len, room, 0);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EAGAIN)
+            break;
+        if (n <= 0) {
+            fail(bus, closed_by_peer(bus, n < 0 ? errno : 0));
+            return;
+        }
+        bus->in_len += n;
+        budget -= n;
+        deliver(bus);
+        if ((gsize)n < room)
+            break;
+    }
+    if (bus->in_len == 0) {
+        g_clear_pointer(&bus->in, g_free);
+        bus->in_capacity = 0;
+    }
+}
+
+/* Bytes sent, 0 when the kernel takes none now, −1 with errno. */
+static gssize
+send_some(CbusBus *bus, const guint8 *data, gsize len)
+{
+    gssize n;
+
+    do
+        n = send(bus->fd, data, len, MSG_NOSIGNAL);
+    while (n < 0 && errno == EINTR);
+    return n < 0 && errno == EAGAIN ? 0 : n;
+}
+
+/* Gives memory back: all of an empty array that has grown, else what was written, once that is the larger
+ * part (so that the copying stays proportional to what is sent). */
+static void
+cut_written(CbusBus *bus)
+{
+    gsize rest = bus->out->len - bus->out_written;
+    GByteArray *fresh;
+
+    bus->out_peak = MAX(bus->out_peak, bus->out->len);
+    if (rest == 0 && bus->out_peak <= OUT_KEPT) {
+        g_byte_array_set_size(bus->out, 0);
+    } else if (rest == 0 || (bus->out_written >= WRITE_CUT && bus->out_written >= rest)) {
+        fresh = g_byte_array_sized_new(rest);
+        g_byte_array_append(fresh, bus->out->data + bus->out_written, rest);
+        g_byte_array_unref(bus->out);
+        bus->out = fresh;
+        bus->out_peak = rest;
+    } else {
+        return;
+    }
+    bus->out_written = 0;
+}
+
+/* FALSE: the kernel takes no more, or the connection ended. */
+static gboolean
+write_auth(CbusBus *bus)
+{
+    while (bus->auth != NULL && bus->auth->len > 0) {
+        gssize n = send_some(bus, bus->auth->data, bus->auth->len);
+
+        if (n < 0)
+            fail(bus, closed_by_peer(bus, errno));
+        if (n <= 0) {
+            bus->blocked = TRUE;
+            return FALSE;
+        }
+        g_byte_array_remove_range(bus->auth, 0, n);
+    }
+    if (bus->authenticated)
+        g_clear_pointer(&bus->auth, g_byte_array_unref);
+    return TRUE;
+}
+
+static void
+write_some(CbusBus *bus)
+{
+    gsize budget = WRITE_A_TURN;
+
+    bus->blocked = FALSE;
+    if (write_auth(bus) && bus->authenticated) {
+        while (budget > 0 && bus->out_written < bus->out->len) {
+            gsize len = MIN(bus->out->len - bus->out_written, budget);
+            gssize n = send_some(bus, bus->out->data + bus->out_written, len);
+
+            if (n < 0) {
+                fail(bus, closed_by_peer(bus, errno));
+                return;
+            }
+            bus->out_written += n;
+            budget -= n;
+            if ((gsize)n < len)
+                break;
+        }
+        bus->blocked = bus->out_written < bus->out->len;
+        cut_written(bus);
+    }
+    update_events(bus);
+}
+
+static void
+on_flush(gpointer user_data)
+{
+    CbusBus *bus = user_data;
+
+    enter(bus);
+    if (bus->fault != NULL)
+        fail(bus, g_steal_pointer(&bus->fault));
+    else
+        write_some(bus);
+    leave(bus);
+}
+
+static void
+on_resume(gpointer user_data)
+{
+    CbusBus *bus = user_data;
+
+    enter(bus);
+    deliver(bus);
+    leave(bus);
+}
+
+static void
+on_events(guint32 events, gpointer user_data)
+{
+    CbusBus *bus = user_data;
+
+    enter(bus);
+    if (bus->reading && (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0)
+        read_some(bus);
+    if (!bus->closed && (events & (EPOLLOUT | EPOLLERR)) != 0)
+        cbus_turn_defer(bus->loop->turn, CBUS_TURN_PACK, &bus->flush);
+    leave(bus);
+}
+
+static gboolean
+on_deadline(gpointer user_data)
+{
+    CbusBus *bus = user_data;
+
+    enter(bus);
+    fail(bus, g_error_new(CBUS_BUS_ERROR, CBUS_BUS_ERROR_AUTH,
+                          "the bus did not answer the authentication within %d s", AUTH_SECONDS));
+    leave(bus);
+    return G_SOURCE_REMOVE;
+}
+
+static void
+start_authentication(CbusBus *bus, guint32 uid)
+{
+    bus->auth = g_byte_array_new();
+    cbus_sasl_begin(uid, bus->auth);
+    bus->deadline = g_timeout_source_new_seconds(AUTH_SECONDS);
+    g_source_set_callback(bus->deadline, on_deadline, bus, NULL);
+    g_source_attach(bus->deadline, bus->loop->context);
+    schedule(bus);
+}
+
+/* See the header. On failure FD is closed too. */
+CbusBus *
+cbus_bus_new(CbusLoop *loop, int fd, CbusBusMode mode, guint32 uid, gsize limit, gsize quota,
+             const CbusBusHandler *handler, gpointer user_data, GError **error)
+{
+    CbusBus *bus = g_new0(CbusBus, 1);
+    int flags = fcntl(fd, F_GETFL);
+
+    bus->loop = loop;
+    bus->fd = fd;
+    bus->limit = limit;
+    bus->quota = quota;
+    bus->handler = *handler;
+    bus->user_data = user_data;
+    bus->out = g_byte_array_new();
+    bus->flush = (CbusDeferred){.func = on_flush, .user_data = bus};
+    bus->resume = (CbusDeferred){.func = on_resume, .user_data = bus};
+    bus->authenticated = mode == CBUS_BUS_NO_AUTH;
+    bus->reading = TRUE;
+    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+        g_set_error(error, CBUS_BUS_ERROR, CBUS_BUS_ERROR_CLOSED, "not a usable socket: %s",
+                    g_strerror(errno));
+    else
+        bus->watch = cbus_poller_add(loop->poller, fd, EPOLLIN, on_events, bus, error);
+    if (bus->watch == NULL) {
+        cbus_bus_free(bus);
+        return NULL;
+    }
+    if (mode == CBUS_BUS_CLIENT)
+        start_authentication(bus, uid);
+    return bus;
+}
+
+void
+cbus_bus_free(CbusBus *bus)
+{
+    if (bus == NULL)
+        return;
+    disconnect(bus);
+    bus->freed = TRUE;
+    if (bus->depth == 0)
+        destroy(bus);
+}
+
+static void
+check_quota(CbusBus *bus, gsize pending)
+{
+    if (pending > bus->quota && bus->fault == NULL && !bus->closed)
+        bus->fault = g_error_new(CBUS_BUS_ERROR, CBUS_BUS_ERROR_LIMIT,
+                                 "the other end does not read: %zu bytes wait for it, %zu are allowed",
+                                 pending, bus->quota);
+}
+
+void
+cbus_bus_send(CbusBus *bus, const guint8 *message, gsize size)
+{
+    if (bus->closed || bus->fault != NULL)
+        return;
+    check_quota(bus, cbus_bus_pending(bus) + size);
+    if (bus->fault == NULL)
+        g_byte_array_append(bus->out, message, size);
+    schedule(bus);
+}
+
+GByteArray *
+cbus_bus_begin(CbusBus *bus)
+{
+    return bus->out;
+}
+
+void
+cbus_bus_end(CbusBus *bus)
+{
+    check_quota(bus, cbus_bus_pending(bus));
+    if (bus->closed || bus->fault != NULL)
+        g_byte_array_set_size(bus->out, bus->out_written);
+    schedule(bus);
+}
+
+gsize
+cbus_bus_pending(const CbusBus *bus)
+{
+    return bus->out->len - bus->out_written + (bus->auth != NULL ? bus->auth->len : 0);
+}
+
+void
+cbus_bus_set_reading(CbusBus *bus, gboolean reading)
+{
+    if (bus->closed || bus->reading == reading)
+        return;
+    bus->reading = reading;
+    update_events(bus);
+    if (reading && bus->in_len > 0)
+        cbus_turn_defer(bus->loop->turn, CBUS_TURN_PACK, &bus->resume);
+}
