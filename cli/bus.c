@@ -1,0 +1,106 @@
+/* The bus that cbus-proxy is on, found and connected to.
+ *
+ * --bus beats CBUS_BUS, which beats the session bus. "session" and "system" are those of the environment, as
+ * for any D-Bus client; anything else is an address. Each connection is our own, not GLib's shared one, which
+ * would end the process with the bus and leave the caller without a word.
+ *
+ * Connecting happens in GIO's threads and is cut off after ten seconds: a socket that accepts and then says
+ * nothing must not hang a script. What goes wrong names the bus and says what to try. The bus is trusted as
+ * any client trusts its bus; what the proxy says is told by others (cli/roster.c). */
+#include "cli/bus.h"
+
+#include "cli/cli.h"
+
+#include <string.h>
+
+#define CONNECT_SECONDS 10
+
+typedef struct {
+    GMainLoop *loop;
+    GDBusConnection *connection;
+    GError *error;
+} Opening;
+
+static char *
+address_of(const char *bus, GError **error)
+{
+    if (strcmp(bus, "session") == 0)
+        return g_dbus_address_get_for_bus_sync(G_BUS_TYPE_SESSION, NULL, error);
+    if (strcmp(bus, "system") == 0)
+        return g_dbus_address_get_for_bus_sync(G_BUS_TYPE_SYSTEM, NULL, error);
+    return g_dbus_is_supported_address(bus, error) ? g_strdup(bus) : NULL;
+}
+
+static void
+on_opened(GObject *source, GAsyncResult *result, gpointer user_data)
+{
+    Opening *opening = user_data;
+
+    opening->connection = g_dbus_connection_new_for_address_finish(result, &opening->error);
+    g_main_loop_quit(opening->loop);
+}
+
+static gboolean
+on_timeout(gpointer cancellable)
+{
+    g_cancellable_cancel(cancellable);
+    return G_SOURCE_CONTINUE;
+}
+
+static GDBusConnection *
+open_address(const char *address, GError **error)
+{
+    g_autoptr(GMainLoop) loop = g_main_loop_new(NULL, FALSE);
+    g_autoptr(GCancellable) cancellable = g_cancellable_new();
+    guint timer = g_timeout_add_seconds(CONNECT_SECONDS, on_timeout, cancellable);
+    Opening opening = {.loop = loop};
+
+    g_dbus_connection_new_for_address(address,
+                                      G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_CLIENT |
+                                          G_DBUS_CONNECTION_FLAGS_MESSAGE_BUS_CONNECTION,
+                                      NULL, cancellable, on_opened, &opening);
+    g_main_loop_run(loop);
+    g_source_remove(timer);
+    if (opening.error != NULL && g_cancellable_is_cancelled(cancellable)) {
+        g_clear_error(&opening.error);
+        g_set_error(&opening.error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT, "no answer within %d s",
+                    CONNECT_SECONDS);
+    }
+    if (opening.error != NULL)
+        g_propagate_error(error, opening.error);
+    return opening.connection;
+}
+
+GDBusConnection *
+cbus_bus_open(const char *bus, GError **error)
+{
+    g_autoptr(GDBusConnection) connection = NULL;
+    g_autofree char *address = NULL;
+
+    if (bus == NULL)
+        bus = g_getenv("CBUS_BUS");
+    if (bus == NULL || bus[0] == '\0')
+        bus = "session";
+    address = address_of(bus, error);
+    if (address != NULL)
+        connection = open_address(address, error);
+    if (connection == NULL) {
+        g_prefix_error(error, "can not reach the bus \"%s\": ", bus);
+        return NULL;
+    }
+    return g_steal_pointer(&connection);
+}
+
+gboolean
+cbus_bus_has_no_proxy(const GError *error)
+{
+    return g_error_matches(error, G_DBUS_ERROR, G_DBUS_ERROR_SERVICE_UNKNOWN) ||
+           g_error_matches(error, G_DBUS_ERROR, G_DBUS_ERROR_NAME_HAS_NO_OWNER);
+}
+
+void
+cbus_bus_complain_no_proxy(void)
+{
+    cbus_cli_complain("no cbus-proxy: nobody owns " CBUS_PROXY_NAME
+                      " on this bus. Start cbus-proxy, or name the bus that it is on with --bus or CBUS_BUS");
+}

@@ -1,0 +1,236 @@
+/* cbus machines: what the proxy knows of each machine, and waiting until enough are there.
+ *
+ * One question, ObjectManager.GetManagedObjects on /ie/bmcgee/CBus, tells everything. --wait asks again
+ * whenever the proxy says that something changed (its signals, or its name's owner), and never by the clock:
+ * signals that come while a question is under way make one more question, not many. It waits for the proxy,
+ * too, so that a script can start it and wait in the next line.
+ *
+ * --timeout bounds everything after connecting, so that a proxy that hangs costs seconds. Exit status: 0 when
+ * listed (or as many as asked for are online), 1 when they are not or the proxy did not answer, 3 without a
+ * proxy. What was known last is printed even then: it says why. One thread, one GMainLoop. */
+#include "cli/cli.h"
+
+#include "cli/bus.h"
+#include "cli/roster.h"
+
+#include <math.h>
+#include <stdio.h>
+
+#define RETRY_MS 200 /* while the proxy owns its name and has no objects yet */
+
+typedef struct {
+    GMainLoop *loop;
+    GDBusConnection *connection;
+    guint wait; /* how many are to be online */
+    gboolean asking, changed;
+    guint retry;
+    GPtrArray *roster; /* the last answer, or NULL */
+    GError *error;     /* why there is none */
+    gboolean done;     /* not cut off by the timeout */
+} Listing;
+
+static void ask(Listing *listing);
+
+static gboolean
+on_retry(gpointer user_data)
+{
+    Listing *listing = user_data;
+
+    listing->retry = 0;
+    ask(listing);
+    return G_SOURCE_REMOVE;
+}
+
+static void
+finish(Listing *listing)
+{
+    listing->done = TRUE;
+    g_main_loop_quit(listing->loop);
+}
+
+static void
+take_answer(Listing *listing, GVariant *answer)
+{
+    g_clear_error(&listing->error);
+    g_clear_pointer(&listing->roster, g_ptr_array_unref);
+    listing->roster = cbus_roster_read(answer);
+    if (cbus_roster_online(listing->roster) >= listing->wait)
+        finish(listing);
+}
+
+static void
+take_error(Listing *listing, GError *error)
+{
+    g_clear_error(&listing->error);
+    listing->error = error;
+    if (listing->wait == 0) {
+        finish(listing);
+        return;
+    }
+    g_clear_pointer(&listing->roster, g_ptr_array_unref);
+    /* Without an owner, its coming is a signal; an owner without objects registers them any moment now. */
+    if (!cbus_bus_has_no_proxy(error) && listing->retry == 0)
+        listing->retry = g_timeout_add(RETRY_MS, on_retry, listing);
+}
+
+static void
+on_answer(GObject *source, GAsyncResult *result, gpointer user_data)
+{
+    Listing *listing = user_data;
+    GError *error = NULL;
+    g_autoptr(GVariant) answer = g_dbus_connection_call_finish(G_DBUS_CONNECTION(source), result, &error);
+
+    listing->asking = FALSE;
+    if (listing->done) {
+        g_clear_error(&error);
+        return;
+    }
+    if (answer != NULL)
+        take_answer(listing, answer);
+    else
+        take_error(listing, error);
+    if (listing->changed && !listing->done)
+        ask(listing);
+}
+
+static void
+ask(Listing *listing)
+{
+    listing->changed = listing->asking;
+    if (listing->asking)
+        return;
+    listing->asking = TRUE;
+    g_dbus_connection_call(listing->connection, CBUS_PROXY_NAME, CBUS_PROXY_PATH,
+                           "org.freedesktop.DBus.ObjectManager", "GetManagedObjects", NULL,
+                           G_VARIANT_TYPE("(a{oa{sa{sv}}})"), G_DBUS_CALL_FLAGS_NONE, G_MAXINT, NULL,
+                           on_answer, listing);
+}
+
+static void
+on_signal(GDBusConnection *connection, const char *sender, const char *path, const char *interface,
+          const char *member, GVariant *body, gpointer user_data)
+{
+    ask(user_data);
+}
+
+static void
+on_closed(GDBusConnection *connection, gboolean vanished, GError *error, gpointer user_data)
+{
+    Listing *listing = user_data;
+
+    g_clear_error(&listing->error);
+    listing->error = g_error_new_literal(G_IO_ERROR, G_IO_ERROR_CLOSED, "the bus closed the connection");
+    g_clear_pointer(&listing->roster, g_ptr_array_unref);
+    finish(listing);
+}
+
+static gboolean
+on_timeout(gpointer user_data)
+{
+    g_main_loop_quit(((Listing *)user_data)->loop);
+    return G_SOURCE_CONTINUE;
+}
+
+static void
+watch(Listing *listing)
+{
+    static const struct {
+        const char *sender, *interface, *member, *arg0;
+    } rules[] = {
+        {CBUS_PROXY_NAME, "org.freedesktop.DBus.ObjectManager", NULL, NULL},
+        {CBUS_PROXY_NAME, "org.freedesktop.DBus.Properties", "PropertiesChanged", CBUS_MACHINE_INTERFACE},
+        {"org.freedesktop.DBus", "org.freedesktop.DBus", "NameOwnerChanged", CBUS_PROXY_NAME},
+    };
+
+    for (guint i = 0; i < G_N_ELEMENTS(rules); i++)
+        g_dbus_connection_signal_subscribe(listing->connection, rules[i].sender, rules[i].interface,
+                                           rules[i].member, NULL, rules[i].arg0, G_DBUS_SIGNAL_FLAGS_NONE,
+                                           on_signal, listing, NULL);
+}
+
+/* Asks, and with --wait waits; at most TIMEOUT seconds. */
+static void
+run(Listing *listing, double timeout)
+{
+    g_autoptr(GMainLoop) loop = g_main_loop_new(NULL, FALSE);
+    gulong closed = g_signal_connect(listing->connection, "closed", G_CALLBACK(on_closed), listing);
+    guint timer = g_timeout_add((guint)ceil(timeout * 1000), on_timeout, listing);
+
+    listing->loop = loop;
+    if (listing->wait > 0)
+        watch(listing);
+    ask(listing);
+    g_main_loop_run(loop);
+    g_source_remove(timer);
+    g_clear_handle_id(&listing->retry, g_source_remove);
+    g_signal_handler_disconnect(listing->connection, closed);
+}
+
+static CbusExit
+report(const Listing *listing, gboolean json, double timeout)
+{
+    g_autofree char *text = NULL;
+    guint online;
+
+    if (listing->roster == NULL) {
+        if (listing->error != NULL && cbus_bus_has_no_proxy(listing->error)) {
+            cbus_bus_complain_no_proxy();
+            return CBUS_EXIT_NOBODY;
+        }
+        if (listing->error != NULL)
+            cbus_cli_complain("the proxy could not be asked: %s", listing->error->message);
+        else
+            cbus_cli_complain("the proxy did not answer within %g s", timeout);
+        return CBUS_EXIT_FAILED;
+    }
+    online = cbus_roster_online(listing->roster);
+    text = json ? cbus_roster_json(listing->roster) : cbus_roster_table(listing->roster, g_get_real_time());
+    if (json || listing->roster->len > 0)
+        g_print("%s", text);
+    else
+        g_printerr("cbus: no machine is known: none announced itself, and known_machines names none\n");
+    if (online >= listing->wait)
+        return CBUS_EXIT_OK;
+    cbus_cli_complain("%u of %u machines are online after %g s", online, listing->wait, timeout);
+    return CBUS_EXIT_FAILED;
+}
+
+CbusExit
+cbus_cli_machines(int argc, char **argv)
+{
+    g_autofree char *bus = NULL;
+    g_autoptr(GError) error = NULL;
+    gboolean json = FALSE;
+    int wait = 0;
+    double timeout = 10;
+    const GOptionEntry entries[] = {
+        {"wait", 0, 0, G_OPTION_ARG_INT, &wait, "Wait until N machines are online", "N"},
+        {"timeout", 0, 0, G_OPTION_ARG_DOUBLE, &timeout, "Give up after S seconds (default: 10)", "S"},
+        {"json", 0, 0, G_OPTION_ARG_NONE, &json, "Print a JSON array", NULL},
+        CBUS_BUS_OPTION(&bus),
+        G_OPTION_ENTRY_NULL,
+    };
+    g_autoptr(GOptionContext) context = g_option_context_new("- list the machines that the proxy knows");
+    Listing listing = {0};
+    CbusExit status;
+
+    g_option_context_add_main_entries(context, entries, NULL);
+    if (!cbus_cli_parse(context, &argc, &argv, 0, 0))
+        return CBUS_EXIT_USAGE;
+    if (wait < 0 || !(timeout > 0 && timeout <= 86400)) {
+        cbus_cli_complain("--wait takes a number from 0, --timeout seconds above 0 and up to 86400");
+        return CBUS_EXIT_USAGE;
+    }
+    listing.wait = (guint)wait;
+    listing.connection = cbus_bus_open(bus, &error);
+    if (listing.connection == NULL) {
+        cbus_cli_complain("%s. Name the bus that cbus-proxy is on with --bus or CBUS_BUS", error->message);
+        return CBUS_EXIT_NOBODY;
+    }
+    run(&listing, timeout);
+    status = report(&listing, json, timeout);
+    g_clear_pointer(&listing.roster, g_ptr_array_unref);
+    g_clear_error(&listing.error);
+    g_object_unref(listing.connection);
+    return status;
+}

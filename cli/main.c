@@ -1,0 +1,121 @@
+/* cbus: the command line.
+ *
+ * A verb is a function of its own file; this one finds it, and says which there are. Verbs talk D-Bus to
+ * cbus-proxy as any other client does, or do without it: nothing here knows NATS, links or private keys.
+ *
+ * Exit status, for all verbs: 0 all answered, 1 at least one failed (each named on standard error), 2 usage,
+ * 3 no machine to ask or no proxy. What was asked for goes to standard output and everything else to standard
+ * error, so that `$(cbus nkey …)` is what it says.
+ *
+ * Output is UTF-8 in a UTF-8 locale and transliterated in others (g_print does that); arguments are taken as
+ * the locale has them. One thread. */
+#include "cli/cli.h"
+
+#include <locale.h>
+#include <stdarg.h>
+#include <string.h>
+
+typedef struct {
+    const char *name;
+    const char *summary;
+    CbusExit (*run)(int argc, char **argv);
+} Verb;
+
+static const Verb verbs[] = {
+    {"machines", "list the machines that the proxy knows", cbus_cli_machines},
+    {"nkey", "print the NKey of an SSH public key", cbus_cli_nkey},
+    {"trust", "pin a name to a machine's NKey", cbus_cli_trust},
+};
+
+void
+cbus_cli_complain(const char *format, ...)
+{
+    g_autofree char *text = NULL;
+    g_autofree char *escaped = NULL;
+    va_list arguments;
+
+    va_start(arguments, format);
+    text = g_strdup_vprintf(format, arguments);
+    va_end(arguments);
+    escaped = cbus_text_escape(text, 0);
+    g_printerr("cbus: %s\n", escaped);
+}
+
+gboolean
+cbus_cli_parse(GOptionContext *context, int *argc, char ***argv, int least, int most)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (!g_option_context_parse(context, argc, argv, &error)) {
+        cbus_cli_complain("%s (%s --help shows the options)", error->message, (*argv)[0]);
+        return FALSE;
+    }
+    /* GOption leaves a "--" that stood before the words. */
+    if (*argc > 1 && strcmp((*argv)[1], "--") == 0) {
+        (*argv)[1] = (*argv)[0];
+        (*argv)++;
+        (*argc)--;
+    }
+    if (*argc - 1 < least || *argc - 1 > most) {
+        g_autofree char *help = g_option_context_get_help(context, TRUE, NULL);
+        const char *end = g_strstr_len(help, -1, "\n\n"); /* after "Usage:" and its line */
+
+        if (*argc - 1 < least)
+            cbus_cli_complain("too few arguments");
+        else
+            cbus_cli_complain("too many arguments: \"%s\"", (*argv)[most + 1]);
+        g_printerr("%.*s\n", end != NULL ? (int)(end - help) : 0, help);
+        return FALSE;
+    }
+    return TRUE;
+}
+
+static char *
+usage(void)
+{
+    GString *out = g_string_new("Usage: cbus VERB [ARGUMENT…]\n\n");
+
+    for (guint i = 0; i < G_N_ELEMENTS(verbs); i++)
+        g_string_append_printf(out, "  %-10s %s\n", verbs[i].name, verbs[i].summary);
+    g_string_append(out, "\ncbus VERB --help shows the options of a verb; cbus --version the version.\n");
+    return g_string_free(out, FALSE);
+}
+
+static int
+run(const Verb *verb, int argc, char **argv)
+{
+    /* A vector that GOption may cut; the words stay the kernel's. */
+    g_autofree char **words = g_memdup2(argv + 1, sizeof(char *) * (gsize)argc);
+    g_autofree char *name = g_strdup_printf("cbus %s", verb->name);
+
+    words[0] = name;
+    g_set_prgname(name);
+    return (int)verb->run(argc - 1, words);
+}
+
+int
+main(int argc, char **argv)
+{
+    g_autofree char *text = usage();
+    const char *word = argc > 1 ? argv[1] : NULL;
+
+    setlocale(LC_ALL, "");
+    if (word == NULL) {
+        g_printerr("%s", text);
+        return CBUS_EXIT_USAGE;
+    }
+    for (guint i = 0; i < G_N_ELEMENTS(verbs); i++)
+        if (strcmp(word, verbs[i].name) == 0)
+            return run(&verbs[i], argc, argv);
+    if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "help") == 0) {
+        g_print("%s", text);
+        return CBUS_EXIT_OK;
+    }
+    if (strcmp(word, "--version") == 0) {
+        g_print("cbus %s\n", CBUS_VERSION);
+        return CBUS_EXIT_OK;
+    }
+    cbus_cli_complain("there is no verb \"%s\"", word);
+    g_printerr("%s", text);
+    return CBUS_EXIT_USAGE;
+}
