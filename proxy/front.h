@@ -10,24 +10,40 @@
 
 typedef struct _CbusFront CbusFront;
 
+typedef enum {
+    CBUS_FRONT_ERROR_OWNED, /* the well-known name is another process's */
+    CBUS_FRONT_ERROR_BUS,   /* the bus refused something that a proxy can not do without */
+    CBUS_FRONT_ERROR_GDBUS, /* the in-process connection failed */
+} CbusFrontError;
+#define CBUS_FRONT_ERROR (cbus_front_error_quark())
+GQuark cbus_front_error_quark(void);
+
 typedef struct {
-    /* A method call to us at or below CBUS_ROOT_PATH. TRUE: handled; FALSE: hand it to GDBus verbatim. Calls
-     * elsewhere (Peer on any path, …) go to GDBus without asking. */
+    /* A method call to us, at any path. TRUE: handled; FALSE: hand it to GDBus verbatim. */
     gboolean (*call)(CbusFront *front, const CbusMessage *call, const guint8 *bytes, gpointer user_data);
     /* A unique name vanished from the session bus. */
     void (*caller_gone)(CbusFront *front, const char *unique_name, gpointer user_data);
-    /* The name is ours and GDBus is connected: objects can be registered on CONNECTION (borrowed). Once. */
+    /* GDBus is connected: objects can be registered on CONNECTION (borrowed). Once; the name is requested
+     * when it returns, so that nobody meets a name without its objects. */
     void (*ready)(CbusFront *front, GDBusConnection *connection, gpointer user_data);
+    /* The name is ours. Once; may be NULL. */
+    void (*owned)(CbusFront *front, gpointer user_data);
+    /* After cbus_front_release(): the name is free again. May be NULL. */
+    void (*released)(CbusFront *front, gpointer user_data);
     /* The session bus is gone, or the name is (already owned, or lost): REASON says so for an operator. Once.
-     */
+     * The front may be freed here; until then what is sent is dropped. */
     void (*lost)(CbusFront *front, const GError *reason, gpointer user_data);
 } CbusFrontHandler;
 
-/* ADDRESS as for cbus_bus_connect. NAME: the well-known name to own. */
+/* ADDRESS as for cbus_bus_connect. NAME: the well-known name to own. LOOP's context must be the thread's
+ * default one. */
 CbusFront *cbus_front_new(CbusLoop *loop, const char *address, const char *name,
                           const CbusFrontHandler *handler, gpointer user_data,
                           GError **error) G_GNUC_WARN_UNUSED_RESULT;
-/* Releases the name and says goodbye (bounded by what one write takes). */
+/* Gives the name back, after all that was sent before: the end of a clean stop. `released` follows. */
+void cbus_front_release(CbusFront *front);
+/* Closes the connection; what was not written is lost. Objects on the GDBus connection must be unregistered.
+ */
 void cbus_front_free(CbusFront *front);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CbusFront, cbus_front_free)
 
