@@ -1,0 +1,482 @@
+/* One machine of the roster.
+ *
+ * Joins three things that come from elsewhere: facts (what its D-Bus object shows), a link (made by the
+ * dialer, owned here while it lasts) and a mirror (calls, replies, signals; lives as long as the machine).
+ * The link's events that concern channels are passed on to the mirror; SERVERINFO and the end stay here.
+ *
+ * When a link ends, first the mirror answers everything that was pending, then the state changes, then the
+ * change is told: a client that sees Online go false has no call left in the air. When a link comes up it is
+ * the other way round: the mirror may call before the roster shows Online.
+ *
+ * What the machine says of itself is a claim. A name that is none, or that the roster takes for an imitation
+ * of a pinned one, is shown as "" and LastError says so; ids and versions that do not look like any are left
+ * out.
+ *
+ * Pings share one measurement: however many wait, one is on the wire.
+ *
+ * Loop thread only. */
+#include "proxy/machine.h"
+
+#include "link/log.h"
+#include "wire/known_machines.h"
+
+#define PINGS_LIMIT 256
+
+typedef struct {
+    CbusPingFunc func;
+    gpointer user_data;
+} Waiting;
+
+struct _CbusMachine {
+    CbusMachineHandler handler;
+    gpointer user_data;
+    CbusKey key;
+    char *path;
+    CbusFacts facts;
+    char *claim; /* the name as last claimed, shown or not */
+    GVariant *told;
+    CbusMirror *mirror;
+    CbusLink *link;
+    const char *absence_error;
+    char *absence;
+    GArray *waiting;         /* of Waiting: for the ping on the wire */
+    CbusMachine **measuring; /* the ping's user data; NULL when none is on the wire */
+};
+
+static void
+tell(CbusMachine *machine)
+{
+    GVariant *differences = cbus_facts_differences(&machine->facts, machine->told);
+    if (differences == NULL) {
+        return;
+    }
+    g_autoptr(GVariant) changed = g_variant_ref_sink(differences);
+    g_variant_unref(machine->told);
+    machine->told = g_variant_ref_sink(cbus_facts_properties(&machine->facts));
+    machine->handler.changed(machine, changed, machine->user_data);
+}
+
+/* How errors name the machine, and what they say while it is away. */
+static void
+describe(CbusMachine *machine)
+{
+    g_autofree char *label = cbus_facts_label(&machine->facts);
+    const char *why =
+        machine->facts.state_error != NULL ? machine->facts.state_error : "nobody answers on NATS";
+    g_free(machine->absence);
+    machine->absence_error = CBUS_ERROR_OFFLINE;
+    switch (machine->facts.state) {
+        case CBUS_MACHINE_UNAUTHORIZED:
+            machine->absence_error = CBUS_DBUS_ERROR("AccessDenied");
+            machine->absence = g_strdup_printf(
+                "Machine %s does not admit this operator: %s; add the operator's key (cbus nkey) to "
+                "the authorized-keys of its cbus-agent",
+                label, why);
+            break;
+        case CBUS_MACHINE_INCOMPATIBLE:
+            machine->absence_error = CBUS_ERROR_INCOMPATIBLE;
+            machine->absence = g_strdup_printf("Machine %s speaks no version of the protocol that this proxy "
+                                               "speaks: %s; update the older of "
+                                               "cbus-agent and cbus-proxy",
+                                               label, why);
+            break;
+        case CBUS_MACHINE_CONNECTING:
+            machine->absence = g_strdup_printf(
+                "Machine %s is offline: the link to it is being made (%s); try again in a moment", label,
+                why);
+            break;
+        case CBUS_MACHINE_ONLINE:
+        case CBUS_MACHINE_OFFLINE:
+            machine->absence =
+                g_strdup_printf("Machine %s is offline: %s; check that cbus-agent runs there", label, why);
+            break;
+    }
+    cbus_mirror_set_label(machine->mirror, label);
+    cbus_mirror_set_absence(machine->mirror, machine->absence_error, machine->absence);
+}
+
+/* ---- pings ---- */
+
+static void
+finish_pings(CbusMachine *machine, gint64 round_trip)
+{
+    g_autoptr(GArray) waiting = machine->waiting;
+    machine->waiting = g_array_new(FALSE, FALSE, sizeof(Waiting));
+    for (guint i = 0; i < waiting->len; i++) {
+        const Waiting *one = &g_array_index(waiting, Waiting, i);
+        one->func(round_trip, one->user_data);
+    }
+}
+
+static void
+on_pong(gint64 round_trip, gpointer user_data)
+{
+    CbusMachine **measuring = user_data;
+    CbusMachine *machine = *measuring;
+    g_free(measuring);
+    if (machine != NULL) {
+        machine->measuring = NULL;
+        finish_pings(machine, round_trip);
+    }
+}
+
+gboolean
+cbus_machine_ping(CbusMachine *machine, CbusPingFunc func, gpointer user_data, const char **error_name,
+                  char **message)
+{
+    if (machine->link == NULL) {
+        *message = g_strdup(cbus_machine_absence(machine, error_name));
+        return FALSE;
+    }
+    if (machine->waiting->len >= PINGS_LIMIT) {
+        g_autofree char *label = cbus_facts_label(&machine->facts);
+        *error_name = CBUS_DBUS_ERROR("LimitsExceeded");
+        *message = g_strdup_printf("%d pings of machine %s are waiting already; wait for their answers",
+                                   PINGS_LIMIT, label);
+        return FALSE;
+    }
+    Waiting one = {func, user_data};
+    g_array_append_val(machine->waiting, one);
+    if (machine->measuring == NULL) {
+        machine->measuring = g_new(CbusMachine *, 1);
+        *machine->measuring = machine;
+        cbus_link_ping(machine->link, on_pong, machine->measuring);
+    }
+    return TRUE;
+}
+
+/* ---- what the link says ---- */
+
+static gboolean
+looks_like_id(const char *value)
+{
+    gsize len = strspn(value, "0123456789abcdef-");
+    return value[len] == '\0' && len <= 36;
+}
+
+static gboolean
+looks_like_version(const char *value)
+{
+    gsize len = 0;
+    while (g_ascii_isgraph(value[len])) {
+        len++;
+    }
+    return value[len] == '\0' && len <= 64;
+}
+
+static void
+judge_name(CbusMachine *machine)
+{
+    g_clear_pointer(&machine->facts.claimed_name, g_free);
+    g_clear_pointer(&machine->facts.name_error, g_free);
+    if (machine->claim == NULL || machine->claim[0] == '\0' || machine->facts.pinned_name != NULL) {
+        return;
+    }
+    g_autoptr(GError) error = NULL;
+    if (!cbus_machine_name_check(machine->claim, strlen(machine->claim), &error)) {
+        g_autofree char *shown = g_strescape(machine->claim, NULL);
+        machine->facts.name_error =
+            g_strdup_printf("The name that it claims, \"%.80s\", is not shown: %s", shown, error->message);
+        return;
+    }
+    machine->facts.name_error = machine->handler.refuse_name(machine, machine->claim, machine->user_data);
+    if (machine->facts.name_error == NULL) {
+        machine->facts.claimed_name = g_strdup(machine->claim);
+    }
+}
+
+static void
+take_server_info(CbusMachine *machine, const char *name, const char *machine_id, const char *boot_id,
+                 const char *version)
+{
+    g_free(machine->claim);
+    machine->claim = g_strdup(name);
+    g_free(machine->facts.machine_id);
+    machine->facts.machine_id = looks_like_id(machine_id) ? g_strdup(machine_id) : NULL;
+    g_free(machine->facts.boot_id);
+    machine->facts.boot_id = looks_like_id(boot_id) ? g_strdup(boot_id) : NULL;
+    g_free(machine->facts.version);
+    machine->facts.version = looks_like_version(version) ? g_strdup(version) : NULL;
+    judge_name(machine);
+}
+
+static void
+on_server_info(CbusLink *link, const char *name, const char *machine_id, const char *boot_id,
+               const char *version, gpointer user_data)
+{
+    CbusMachine *machine = user_data;
+    take_server_info(machine, name, machine_id, boot_id, version);
+    describe(machine);
+    tell(machine);
+}
+
+static void
+on_opened(CbusLink *link, guint32 channel, gpointer user_data)
+{
+    CbusMachine *machine = user_data;
+    (void)cbus_mirror_opened(machine->mirror, channel);
+}
+
+static void
+on_message(CbusLink *link, guint32 channel, const guint8 *message, gsize size, gpointer user_data)
+{
+    CbusMachine *machine = user_data;
+    (void)cbus_mirror_message(machine->mirror, channel, message, size);
+}
+
+static void
+on_channel_closed(CbusLink *link, guint32 channel, const char *error_name, const char *message,
+                  gpointer user_data)
+{
+    CbusMachine *machine = user_data;
+    (void)cbus_mirror_channel_closed(machine->mirror, channel, error_name, message);
+}
+
+static void
+on_tree(CbusLink *link, guint32 channel, guint32 id, const guint8 *payload, gsize len, gpointer user_data)
+{
+    CbusMachine *machine = user_data;
+    (void)cbus_mirror_tree(machine->mirror, channel, id, payload, len);
+}
+
+/* Everything of the link but the link itself; its counters are still valid. */
+static void
+settle(CbusMachine *machine, const GError *reason)
+{
+    machine->facts.state = CBUS_MACHINE_OFFLINE;
+    g_free(machine->facts.state_error);
+    machine->facts.state_error = g_strdup(reason->message);
+    machine->facts.round_trip = 0;
+    describe(machine);
+    cbus_mirror_link_down(machine->mirror, reason);
+    if (machine->measuring != NULL) {
+        *machine->measuring = NULL;
+        machine->measuring = NULL;
+    }
+    cbus_log(G_LOG_LEVEL_INFO, "A machine went offline", CBUS_LOG_MACHINE, machine->facts.nkey, CBUS_LOG_NAME,
+             cbus_facts_name(&machine->facts), CBUS_LOG_REASON, reason->message, NULL);
+}
+
+static void
+on_ended(CbusLink *link, const GError *reason, gpointer user_data)
+{
+    CbusMachine *machine = user_data;
+    settle(machine, reason);
+    machine->link = NULL;
+    finish_pings(machine, -1);
+    tell(machine);
+    machine->handler.link_gone(machine, link, machine->user_data);
+    cbus_link_free(link);
+}
+
+void
+cbus_machine_link_up(CbusMachine *machine, CbusLink *link, const char *name, const char *machine_id,
+                     const char *boot_id, const char *version)
+{
+    static const CbusLinkHandler handler = {
+        .server_info = on_server_info,
+        .opened = on_opened,
+        .message = on_message,
+        .channel_closed = on_channel_closed,
+        .tree = on_tree,
+        .ended = on_ended,
+    };
+    if (machine->link != NULL) {
+        cbus_machine_close_link(machine, "replaced by a newer link");
+    }
+    machine->link = link;
+    cbus_link_set_handler(link, &handler, machine);
+    machine->facts.state = CBUS_MACHINE_ONLINE;
+    g_clear_pointer(&machine->facts.state_error, g_free);
+    machine->facts.last_seen = g_get_real_time();
+    take_server_info(machine, name, machine_id, boot_id, version);
+    describe(machine);
+    cbus_mirror_link_up(machine->mirror, link);
+    cbus_log(G_LOG_LEVEL_INFO, "A machine is online", CBUS_LOG_MACHINE, machine->facts.nkey, CBUS_LOG_NAME,
+             cbus_facts_name(&machine->facts), NULL);
+    tell(machine);
+}
+
+void
+cbus_machine_close_link(CbusMachine *machine, const char *reason)
+{
+    if (machine->link == NULL) {
+        return;
+    }
+    CbusLink *link = machine->link;
+    g_autoptr(GError) error = g_error_new_literal(CBUS_LINK_ERROR, CBUS_LINK_ERROR_CLOSED, reason);
+    settle(machine, error);
+    machine->link = NULL;
+    cbus_link_close(link, reason);
+    finish_pings(machine, -1);
+    tell(machine);
+    machine->handler.link_gone(machine, link, machine->user_data);
+    cbus_link_free(link);
+}
+
+/* ---- what the roster says ---- */
+
+void
+cbus_machine_set_pinned_name(CbusMachine *machine, const char *name)
+{
+    g_free(machine->facts.pinned_name);
+    machine->facts.pinned_name = g_strdup(name);
+    cbus_machine_review_name(machine);
+}
+
+void
+cbus_machine_review_name(CbusMachine *machine)
+{
+    judge_name(machine);
+    describe(machine);
+    tell(machine);
+}
+
+void
+cbus_machine_seen(CbusMachine *machine)
+{
+    machine->facts.last_seen = g_get_real_time();
+}
+
+void
+cbus_machine_set_state(CbusMachine *machine, CbusMachineState state, const char *message)
+{
+    if (machine->link != NULL) {
+        return;
+    }
+    gboolean news = machine->facts.state != state;
+    machine->facts.state = state;
+    if (state != CBUS_MACHINE_CONNECTING || machine->facts.state_error == NULL) {
+        /* While it connects, the last error tells more than that it does. */
+        g_free(machine->facts.state_error);
+        machine->facts.state_error = g_utf8_make_valid(message != NULL ? message : "", -1);
+    }
+    describe(machine);
+    tell(machine);
+    if (news && (state == CBUS_MACHINE_UNAUTHORIZED || state == CBUS_MACHINE_INCOMPATIBLE)) {
+        cbus_log(G_LOG_LEVEL_WARNING, machine->absence, CBUS_LOG_MACHINE, machine->facts.nkey, CBUS_LOG_NAME,
+                 cbus_facts_name(&machine->facts), CBUS_LOG_REASON, machine->facts.state_error, NULL);
+    }
+}
+
+/* ---- what the mirror says ---- */
+
+static void
+on_services_changed(CbusMirror *mirror, gpointer user_data)
+{
+    CbusMachine *machine = user_data;
+    g_strfreev(machine->facts.services);
+    machine->facts.services = g_strdupv((char **)cbus_mirror_services(mirror));
+    tell(machine);
+}
+
+static void
+on_signals_lost_changed(CbusMirror *mirror, gpointer user_data)
+{
+    CbusMachine *machine = user_data;
+    machine->facts.signals_lost = cbus_mirror_signals_lost(mirror);
+    tell(machine);
+}
+
+CbusMachine *
+cbus_machine_new(CbusLoop *loop, CbusFront *front, CbusNodeStore *store, const CbusKey *key,
+                 const char *pinned_name, const CbusMachineHandler *handler, gpointer user_data)
+{
+    static const CbusMirrorHandler mirror_handler = {
+        .services_changed = on_services_changed,
+        .signals_lost_changed = on_signals_lost_changed,
+    };
+    CbusMachine *machine = g_new0(CbusMachine, 1);
+    machine->handler = *handler;
+    machine->user_data = user_data;
+    machine->key = *key;
+    cbus_nkey_encode(key, machine->facts.nkey);
+    machine->path = g_strconcat(CBUS_ROOT_PATH "/", machine->facts.nkey, NULL);
+    machine->facts.pinned_name = g_strdup(pinned_name);
+    machine->facts.state_error = g_strdup("nobody answers on NATS");
+    machine->waiting = g_array_new(FALSE, FALSE, sizeof(Waiting));
+    machine->mirror = cbus_mirror_new(loop, front, store, key, &mirror_handler, machine);
+    describe(machine);
+    machine->told = g_variant_ref_sink(cbus_facts_properties(&machine->facts));
+    return machine;
+}
+
+void
+cbus_machine_free(CbusMachine *machine)
+{
+    if (machine == NULL) {
+        return;
+    }
+    cbus_machine_close_link(machine, "no longer wanted");
+    cbus_mirror_free(machine->mirror);
+    g_array_unref(machine->waiting);
+    g_variant_unref(machine->told);
+    cbus_facts_clear(&machine->facts);
+    g_free(machine->claim);
+    g_free(machine->absence);
+    g_free(machine->path);
+    g_free(machine);
+}
+
+const CbusKey *
+cbus_machine_key(const CbusMachine *machine)
+{
+    return &machine->key;
+}
+
+const char *
+cbus_machine_path(const CbusMachine *machine)
+{
+    return machine->path;
+}
+
+const char *
+cbus_machine_nkey(const CbusMachine *machine)
+{
+    return machine->facts.nkey;
+}
+
+const char *
+cbus_machine_name(const CbusMachine *machine)
+{
+    return cbus_facts_name(&machine->facts);
+}
+
+gboolean
+cbus_machine_is_pinned(const CbusMachine *machine)
+{
+    return machine->facts.pinned_name != NULL;
+}
+
+CbusMachineState
+cbus_machine_state(const CbusMachine *machine)
+{
+    return machine->facts.state;
+}
+
+CbusMirror *
+cbus_machine_mirror(CbusMachine *machine)
+{
+    return machine->mirror;
+}
+
+GVariant *
+cbus_machine_property(CbusMachine *machine, const char *name)
+{
+    machine->facts.round_trip = machine->link != NULL ? cbus_link_round_trip(machine->link) : 0;
+    return cbus_facts_property(&machine->facts, name);
+}
+
+GVariant *
+cbus_machine_properties(CbusMachine *machine)
+{
+    machine->facts.round_trip = machine->link != NULL ? cbus_link_round_trip(machine->link) : 0;
+    return cbus_facts_properties(&machine->facts);
+}
+
+const char *
+cbus_machine_absence(const CbusMachine *machine, const char **error_name)
+{
+    *error_name = machine->absence_error;
+    return machine->absence;
+}

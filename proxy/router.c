@@ -1,0 +1,193 @@
+/* What happens with a method call.
+ *
+ *     /, /ie, /ie/bmcgee            Introspect, so that a tree walk finds the root; nothing else lives there
+ *     /ie/bmcgee/CBus               Introspect lists the machines; the rest is GDBus's
+ *     …/<nkey>                      Introspect lists the services (the mirror knows); the rest is GDBus's
+ *     …/<nkey>/<service>[/…]        the mirror's, whatever it is, Peer and Introspect included
+ *     anything else                 UnknownObject, saying which part of the path is unknown
+ *
+ * GDBus answers Peer and Introspect at any path, existing or not, so it only sees calls for objects that
+ * exist, and Peer outside our tree (which the specification binds to no object). A call to our own objects
+ * that wants no reply changes nothing and is dropped: it would cost GDBus memory that nobody counts.
+ *
+ * Paths come from any program on the bus: they are valid object paths (checked in the view) and else
+ * anything. Loop thread only. */
+#include "proxy/router.h"
+
+#include "introspect/node.h"
+#include "introspect/path.h"
+#include "proxy/interfaces.h"
+
+struct _CbusRouter {
+    CbusRoster *roster;
+};
+
+/* The nodes above the root, and the child of each on the way to it. */
+static const struct {
+    const char *path, *child;
+} way[] = {
+    {"/", "ie"},
+    {"/ie", "bmcgee"},
+    {"/ie/bmcgee", "CBus"},
+};
+
+static gboolean
+is_introspect(const CbusMessage *call)
+{
+    return cbus_span_is(call->member, "Introspect") &&
+           (call->interface.text == NULL || cbus_span_is(call->interface, CBUS_INTERFACE_INTROSPECTABLE));
+}
+
+/* FALSE, and answered, if CALL brings arguments that Introspect does not take. */
+static gboolean
+check_introspect(CbusFront *front, const CbusMessage *call)
+{
+    if (call->signature.len == 0) {
+        return TRUE;
+    }
+    cbus_front_reply_error(front, call, CBUS_DBUS_ERROR("InvalidArgs"),
+                           "Introspect takes no arguments, not (%.*s)", (int)call->signature.len,
+                           call->signature.text);
+    return FALSE;
+}
+
+static void
+introspect(CbusFront *front, const CbusMessage *call, const char *interfaces, const char *const *children)
+{
+    if ((call->flags & CBUS_FLAG_NO_REPLY) != 0 || !check_introspect(front, call)) {
+        return;
+    }
+    g_autofree char *document = cbus_node_document(NULL, interfaces, children);
+    cbus_front_reply_string(front, call, document);
+}
+
+/* TRUE: dropped, being for GDBus but wanting no reply. */
+static gboolean
+drop_silent(const CbusMessage *call)
+{
+    return (call->flags & CBUS_FLAG_NO_REPLY) != 0;
+}
+
+static gboolean
+call_outside(CbusFront *front, const CbusMessage *call)
+{
+    if (cbus_span_is(call->interface, CBUS_INTERFACE_PEER)) {
+        return drop_silent(call);
+    }
+    for (gsize i = 0; i < G_N_ELEMENTS(way); i++) {
+        if (!cbus_span_is(call->path, way[i].path)) {
+            continue;
+        }
+        if (is_introspect(call)) {
+            const char *const children[] = {way[i].child, NULL};
+            introspect(front, call, cbus_interfaces_xml_bare(), children);
+        } else {
+            cbus_front_reply_error(front, call, CBUS_DBUS_ERROR("UnknownMethod"),
+                                   "The object %s has no method %.*s: it only leads to " CBUS_ROOT_PATH,
+                                   way[i].path, (int)call->member.len, call->member.text);
+        }
+        return TRUE;
+    }
+    cbus_front_reply_error(front, call, CBUS_DBUS_ERROR("UnknownObject"),
+                           "There is no object %.*s: CBus's objects are " CBUS_ROOT_PATH
+                           " and those below it",
+                           (int)call->path.len, call->path.text);
+    return TRUE;
+}
+
+static gboolean
+call_root(CbusRouter *router, CbusFront *front, const CbusMessage *call)
+{
+    if (!is_introspect(call)) {
+        return drop_silent(call);
+    }
+    g_autoptr(GPtrArray) machines = cbus_roster_list(router->roster);
+    g_autofree const char **children = g_new0(const char *, machines->len + 1);
+    for (guint i = 0; i < machines->len; i++) {
+        children[i] = cbus_machine_nkey(g_ptr_array_index(machines, i));
+    }
+    introspect(front, call, cbus_interfaces_xml_root(), children);
+    return TRUE;
+}
+
+static gboolean
+call_machine(CbusMachine *machine, CbusFront *front, const CbusMessage *call)
+{
+    if (!is_introspect(call)) {
+        return drop_silent(call);
+    }
+    if (check_introspect(front, call)) {
+        cbus_mirror_introspect_machine(cbus_machine_mirror(machine), call, cbus_interfaces_xml_machine());
+    }
+    return TRUE;
+}
+
+/* Which of the two elements below the root can not be. */
+static void
+refuse_unknown(CbusFront *front, const CbusMessage *call)
+{
+    CbusSpan element = {call->path.text + CBUS_ROOT_PATH_LEN + 1, call->path.len - CBUS_ROOT_PATH_LEN - 1};
+    const char *slash = memchr(element.text, '/', element.len);
+    gsize first = slash != NULL ? (gsize)(slash - element.text) : element.len;
+    g_autoptr(GError) error = NULL;
+    CbusKey key;
+    if (!cbus_nkey_decode(element.text, (gssize)first, &key, &error)) {
+        cbus_front_reply_error(front, call, CBUS_DBUS_ERROR("UnknownObject"),
+                               "There is no machine %.*s: a machine's path ends in its NKey (%s); "
+                               "`cbus machines` lists them",
+                               (int)first, element.text, error->message);
+        return;
+    }
+    CbusSpan rest = {element.text + MIN(first + 1, element.len), element.len - MIN(first + 1, element.len)};
+    slash = rest.len > 0 ? memchr(rest.text, '/', rest.len) : NULL;
+    gsize second = slash != NULL ? (gsize)(slash - rest.text) : rest.len;
+    cbus_front_reply_error(front, call, CBUS_DBUS_ERROR("UnknownObject"),
+                           "Machine %.*s has no service %.*s: a service's element is its bus name with each "
+                           "character but letters and digits written as _ and two hexadecimal digits "
+                           "(org.freedesktop.systemd1 is org_2efreedesktop_2esystemd1)",
+                           (int)first, element.text, (int)second, rest.text);
+}
+
+gboolean
+cbus_router_call(CbusRouter *router, CbusFront *front, const CbusMessage *call, const guint8 *bytes)
+{
+    CbusPlace place;
+    cbus_place_parse(call->path, &place);
+    if (place.kind == CBUS_PLACE_OUTSIDE) {
+        return call_outside(front, call);
+    }
+    if (place.kind == CBUS_PLACE_ROOT) {
+        return call_root(router, front, call);
+    }
+    if (place.kind == CBUS_PLACE_UNKNOWN) {
+        refuse_unknown(front, call);
+        return TRUE;
+    }
+    CbusMachine *machine = cbus_roster_lookup(router->roster, &place.machine);
+    if (machine == NULL) {
+        cbus_front_reply_error(front, call, CBUS_DBUS_ERROR("UnknownObject"),
+                               "There is no machine %.*s: it is neither pinned in known_machines nor there; "
+                               "`cbus machines` lists those that are, `cbus trust` pins one",
+                               (int)place.nkey.len, place.nkey.text);
+        return TRUE;
+    }
+    if (place.kind == CBUS_PLACE_MACHINE) {
+        return call_machine(machine, front, call);
+    }
+    cbus_mirror_call(cbus_machine_mirror(machine), &place, call, bytes);
+    return TRUE;
+}
+
+CbusRouter *
+cbus_router_new(CbusRoster *roster)
+{
+    CbusRouter *router = g_new0(CbusRouter, 1);
+    router->roster = roster;
+    return router;
+}
+
+void
+cbus_router_free(CbusRouter *router)
+{
+    g_free(router);
+}
