@@ -1,0 +1,233 @@
+/* The known_machines file, read again whenever it changes.
+ *
+ * Inotify watches the file's directory, not the file: editors and `cbus trust` replace it by renaming another
+ * over it. Where the directory does not exist yet, the nearest one above it that does is watched, and the
+ * watch moves down as directories appear. After every event the watch is set anew (setting it again on the
+ * same directory changes nothing) and the file is read again; who is told is only told when its bytes differ.
+ *
+ * A file in the middle of being written is not looked at: only a close after writing, a rename or a removal
+ * are events here. The file is opened without blocking and has to be a regular one of at most 1 MiB, so that
+ * neither a FIFO nor a device can stop the loop.
+ *
+ * Lines that are refused are logged with their numbers, the others count; a file that can not be read at all
+ * leaves the machines as they are, since an error of the disk must not unpin a fleet. A file that is gone
+ * does: the operator removed it.
+ *
+ * Trusts whoever can write the operator's files. Loop thread only. */
+#include "proxy/known.h"
+
+#include "link/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <gio/gio.h>
+#include <sys/epoll.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define EVENTS                                                                                               \
+    (IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE | IN_DELETE_SELF | IN_MOVE_SELF)
+#define TOLD_LINES 20
+
+struct _CbusKnown {
+    char *file;
+    CbusKnownFunc func;
+    gpointer user_data;
+    int inotify;
+    CbusWatch *watch;
+    int descriptor;  /* inotify's, of the directory */
+    GBytes *content; /* as last told; NULL: no file */
+    gboolean told;
+    char *complaint; /* the last error logged, to say each one once */
+    guint refused;
+};
+
+static void
+on_refused_line(guint line, const GError *error, gpointer user_data)
+{
+    CbusKnown *known = user_data;
+    if (known->refused++ < TOLD_LINES) {
+        g_autofree char *message = g_strdup_printf("%s: %s", known->file, error->message);
+        cbus_log(G_LOG_LEVEL_WARNING, message, NULL);
+    }
+}
+
+static gboolean
+check_regular(int fd, gsize *size, GError **error)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0) {
+        int code = errno;
+        g_set_error_literal(error, G_FILE_ERROR, (gint)g_file_error_from_errno(code), g_strerror(code));
+        return FALSE;
+    }
+    if (!S_ISREG(st.st_mode) || st.st_size > CBUS_KNOWN_MACHINES_LENGTH) {
+        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_INVAL, "not a regular file of at most %d bytes",
+                    CBUS_KNOWN_MACHINES_LENGTH);
+        return FALSE;
+    }
+    *size = (gsize)st.st_size;
+    return TRUE;
+}
+
+/* *OUT is NULL when there is no file. */
+static gboolean
+read_file(const char *file, GBytes **out, GError **error)
+{
+    int fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0) {
+        int code = errno;
+        if (code == ENOENT || code == ENOTDIR) {
+            *out = NULL;
+            return TRUE;
+        }
+        g_set_error_literal(error, G_FILE_ERROR, (gint)g_file_error_from_errno(code), g_strerror(code));
+        return FALSE;
+    }
+    gsize size = 0, at = 0;
+    if (!check_regular(fd, &size, error)) {
+        close(fd);
+        return FALSE;
+    }
+    g_autofree char *text = g_malloc(size + 1);
+    while (at < size) {
+        gssize got = read(fd, text + at, size - at);
+        if (got == 0 || (got < 0 && errno != EINTR)) {
+            break;
+        }
+        at += got > 0 ? (gsize)got : 0;
+    }
+    close(fd);
+    *out = g_bytes_new_take(g_steal_pointer(&text), at);
+    return TRUE;
+}
+
+static void
+complain(CbusKnown *known, const char *message)
+{
+    if (g_strcmp0(known->complaint, message) == 0) {
+        return;
+    }
+    g_free(known->complaint);
+    known->complaint = g_strdup(message);
+    g_autofree char *text =
+        g_strdup_printf("%s can not be read: %s; the machines stay as they are", known->file, message);
+    cbus_log(G_LOG_LEVEL_WARNING, text, NULL);
+}
+
+static gboolean
+same(GBytes *a, GBytes *b)
+{
+    return a == b || (a != NULL && b != NULL && g_bytes_equal(a, b));
+}
+
+static void
+reload(CbusKnown *known)
+{
+    g_autoptr(GBytes) content = NULL;
+    g_autoptr(GError) error = NULL;
+    if (!read_file(known->file, &content, &error)) {
+        complain(known, error->message);
+        if (known->told) {
+            return;
+        }
+    } else {
+        g_clear_pointer(&known->complaint, g_free);
+    }
+    if (known->told && same(content, known->content)) {
+        return;
+    }
+    gsize len = 0;
+    const char *text = content != NULL ? g_bytes_get_data(content, &len) : "";
+    known->refused = 0;
+    CbusKnownMachines *parsed =
+        cbus_known_machines_parse(text != NULL ? text : "", len, on_refused_line, known);
+    if (known->refused > TOLD_LINES) {
+        g_autofree char *message =
+            g_strdup_printf("%s: %u more lines were refused", known->file, known->refused - TOLD_LINES);
+        cbus_log(G_LOG_LEVEL_WARNING, message, NULL);
+    }
+    g_clear_pointer(&known->content, g_bytes_unref);
+    known->content = g_steal_pointer(&content);
+    known->told = TRUE;
+    known->func(parsed, known->user_data);
+}
+
+/* Watches the nearest existing directory above the file. */
+static void
+arm(CbusKnown *known)
+{
+    g_autofree char *directory = g_path_get_dirname(known->file);
+    int descriptor;
+    while ((descriptor = inotify_add_watch(known->inotify, directory, EVENTS | IN_ONLYDIR)) < 0) {
+        g_autofree char *above = g_path_get_dirname(directory);
+        if (g_str_equal(above, directory)) {
+            complain(known, "nothing above it can be watched for changes");
+            return;
+        }
+        g_free(directory);
+        directory = g_steal_pointer(&above);
+    }
+    if (known->descriptor >= 0 && known->descriptor != descriptor) {
+        inotify_rm_watch(known->inotify, known->descriptor);
+    }
+    known->descriptor = descriptor;
+}
+
+static void
+on_events(guint32 events, gpointer user_data)
+{
+    CbusKnown *known = user_data;
+    char buffer[4096];
+    gboolean any = FALSE;
+    while (read(known->inotify, buffer, sizeof buffer) > 0) {
+        any = TRUE;
+    }
+    if (any) {
+        /* A kernel that dropped the watch of a removed directory has a fresh descriptor for the next one. */
+        arm(known);
+        reload(known);
+    }
+}
+
+CbusKnown *
+cbus_known_new(CbusLoop *loop, const char *file, CbusKnownFunc func, gpointer user_data, GError **error)
+{
+    g_autoptr(CbusKnown) known = g_new0(CbusKnown, 1);
+    known->inotify = -1;
+    known->file = g_canonicalize_filename(file, NULL);
+    known->func = func;
+    known->user_data = user_data;
+    known->descriptor = -1;
+    known->inotify = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+    if (known->inotify < 0) {
+        int code = errno;
+        g_set_error(error, G_FILE_ERROR, (gint)g_file_error_from_errno(code),
+                    "%s can not be watched for changes (inotify): %s", known->file, g_strerror(code));
+        return NULL;
+    }
+    known->watch = cbus_poller_add(loop->poller, known->inotify, EPOLLIN, on_events, known, error);
+    if (known->watch == NULL) {
+        return NULL;
+    }
+    arm(known);
+    reload(known);
+    return g_steal_pointer(&known);
+}
+
+void
+cbus_known_free(CbusKnown *known)
+{
+    if (known == NULL) {
+        return;
+    }
+    g_clear_pointer(&known->watch, cbus_watch_remove);
+    if (known->inotify >= 0) {
+        close(known->inotify);
+    }
+    g_clear_pointer(&known->content, g_bytes_unref);
+    g_free(known->complaint);
+    g_free(known->file);
+    g_free(known);
+}

@@ -1,0 +1,211 @@
+/* cbus-proxy: settings in, a running proxy, an exit status out.
+ *
+ * Whatever can be refused is refused here, before anything is connected, in one line that says what to do: a
+ * bad setting (2), a key that others can read, a runtime directory that another proxy holds, a bus that is
+ * not there (1). SIGTERM and SIGINT stop in order (0); a bus or a name that is lost ends the process (1), and
+ * the service manager may start it again.
+ *
+ * The process holds a private key: it is not dumpable. It has few allocations but several threads (GDBus,
+ * NATS's connecting one), so the C library keeps to two arenas. Descriptors: as many as may be had.
+ *
+ * The main thread is the I/O thread; its context is the default one. */
+#include "link/log.h"
+#include "proxy/proxy.h"
+#include "proxy/runtime_dir.h"
+
+#include "link/settings.h"
+
+#include <errno.h>
+#include <gio/gio.h>
+#include <glib-unix.h>
+#include <malloc.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+
+#define EXIT_USAGE 2
+
+static const CbusSetting settings_table[] = {
+    {"nats", "NATS_URL", "nats://127.0.0.1:4222", "Where nats-server is", "URL[,URL…]"},
+    {"key", "NATS_HOST_KEY_FILE", NULL,
+     "The operator's key: OpenSSH ed25519 or NKey seed (~/.ssh/id_ed25519)", "FILE"},
+    {"bus", NULL, "session", "The bus to serve", "session|system|ADDRESS"},
+    {"known-machines", NULL, NULL, "Pinned machines (~/.config/cbus/known_machines)", "FILE"},
+    {"known-only", NULL, NULL, "List pinned machines only", NULL},
+    {"runtime-dir", NULL, NULL, "For sockets and the lock ($XDG_RUNTIME_DIR/cbus)", "DIR"},
+    {"creds", "NATS_CREDENTIALS_FILE", NULL, "NATS login: a .creds file", "FILE"},
+    {"jwt", "NATS_JWT_FILE", NULL, "NATS login: a user JWT for the operator's key", "FILE"},
+    {"ca", NULL, NULL, "NATS over TLS: the authorities to trust", "FILE"},
+    {"cert", NULL, NULL, "NATS over TLS: our certificate", "FILE"},
+    {"cert-key", NULL, NULL, "NATS over TLS: our certificate's key", "FILE"},
+    {NULL},
+};
+
+typedef struct {
+    GMainLoop *main_loop;
+    CbusProxy *proxy;
+    int status;
+} Run;
+
+static void
+harden(void)
+{
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    mallopt(M_ARENA_MAX, 2);
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+static int
+log_level(void)
+{
+    const char *text = g_getenv("LOG_LEVEL");
+    gint64 level = 1;
+    if (text != NULL && !g_ascii_string_to_signed(text, 10, 0, 2, &level, NULL)) {
+        level = 1;
+    }
+    return (int)level;
+}
+
+static CbusSettings *
+read_settings(int *argc, char ***argv, GError **error)
+{
+    g_autofree char *own = g_build_filename(g_get_user_config_dir(), "cbus", "proxy.conf", NULL);
+    const char *const files[] = {own, "/etc/cbus/proxy.conf", NULL};
+    return cbus_settings_parse(settings_table, "proxy", files,
+                               "Shows machines that run cbus-agent as ie.bmcgee.CBus on a D-Bus message bus.",
+                               argc, argv, error);
+}
+
+/* SETTING, or a path below BASE. (transfer full) */
+static char *
+path_or(const CbusSettings *settings, const char *name, const char *base, const char *rest)
+{
+    const char *given = cbus_settings_get(settings, name);
+    return given != NULL ? g_strdup(given) : g_build_filename(base, rest, NULL);
+}
+
+static CbusSigner *
+load_signer(const CbusSettings *settings, GError **error)
+{
+    g_autofree char *file = path_or(settings, "key", g_get_home_dir(), ".ssh/id_ed25519");
+    CbusSecret *secret = cbus_secret_load(file, error);
+    if (secret == NULL) {
+        g_prefix_error(error, "The operator's key can not be used (--key names another): ");
+        return NULL;
+    }
+    return cbus_signer_new_for_secret(secret, CBUS_ROLE_PROXY);
+}
+
+static CbusRuntimeDir *
+lock_runtime_dir(const CbusSettings *settings, GError **error)
+{
+    const char *base = g_getenv("XDG_RUNTIME_DIR");
+    if (base == NULL && cbus_settings_get(settings, "runtime-dir") == NULL) {
+        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_NOENT,
+                    "There is no XDG_RUNTIME_DIR to make a directory in: name one with --runtime-dir");
+        return NULL;
+    }
+    g_autofree char *path = path_or(settings, "runtime-dir", base, "cbus");
+    return cbus_runtime_dir_new(path, error);
+}
+
+static void
+on_ended(const GError *reason, gpointer user_data)
+{
+    Run *run = user_data;
+    if (reason != NULL) {
+        cbus_log(G_LOG_LEVEL_CRITICAL, reason->message, NULL);
+        run->status = EXIT_FAILURE;
+    }
+    g_main_loop_quit(run->main_loop);
+}
+
+static gboolean
+on_signal(gpointer user_data)
+{
+    Run *run = user_data;
+    cbus_proxy_stop(run->proxy);
+    return G_SOURCE_CONTINUE;
+}
+
+static gboolean
+run_loop(CbusLoop *loop, const CbusSettings *settings, CbusSigner *signer, int *status, GError **error)
+{
+    g_autofree char *known =
+        path_or(settings, "known-machines", g_get_user_config_dir(), "cbus/known_machines");
+    CbusProxyOptions options = {
+        .nats = {.urls = cbus_settings_get(settings, "nats"),
+                 .name = "cbus-proxy",
+                 .creds_file = cbus_settings_get(settings, "creds"),
+                 .jwt_file = cbus_settings_get(settings, "jwt"),
+                 .ca_file = cbus_settings_get(settings, "ca"),
+                 .cert_file = cbus_settings_get(settings, "cert"),
+                 .cert_key_file = cbus_settings_get(settings, "cert-key"),
+                 .identity = &signer->public_key},
+        .bus = cbus_settings_get(settings, "bus"),
+        .known_machines = known,
+        .known_only = cbus_settings_flag(settings, "known-only"),
+    };
+    g_autoptr(GMainLoop) main_loop = g_main_loop_new(loop->context, FALSE);
+    Run run = {.main_loop = main_loop};
+    g_autoptr(CbusProxy) proxy = cbus_proxy_new(loop, &options, signer, on_ended, &run, error);
+    if (proxy == NULL) {
+        return FALSE;
+    }
+    run.proxy = proxy;
+    guint term = g_unix_signal_add(SIGTERM, on_signal, &run);
+    guint interrupt = g_unix_signal_add(SIGINT, on_signal, &run);
+    g_main_loop_run(main_loop);
+    g_source_remove(term);
+    g_source_remove(interrupt);
+    *status = run.status;
+    return TRUE;
+}
+
+static gboolean
+serve(const CbusSettings *settings, int *status, GError **error)
+{
+    g_autoptr(CbusSigner) signer = load_signer(settings, error);
+    if (signer == NULL) {
+        return FALSE;
+    }
+    g_autoptr(CbusRuntimeDir) runtime_dir = lock_runtime_dir(settings, error);
+    if (runtime_dir == NULL) {
+        return FALSE;
+    }
+    GMainContext *context = g_main_context_default();
+    g_autoptr(CbusTurn) turn = cbus_turn_new(context);
+    g_autoptr(CbusPoller) poller = cbus_poller_new(context, error);
+    if (poller == NULL) {
+        return FALSE;
+    }
+    CbusLoop loop = {.context = context, .turn = turn, .poller = poller};
+    return run_loop(&loop, settings, signer, status, error);
+}
+
+int
+main(int argc, char **argv)
+{
+    if (argc == 2 && g_str_equal(argv[1], "--version")) {
+        g_print("cbus-proxy %s\n", CBUS_VERSION);
+        return EXIT_SUCCESS;
+    }
+    harden();
+    cbus_log_init("cbus-proxy", log_level());
+    g_autoptr(GError) error = NULL;
+    g_autoptr(CbusSettings) settings = read_settings(&argc, &argv, &error);
+    if (settings == NULL) {
+        g_printerr("cbus-proxy: %s\n", error->message);
+        return EXIT_USAGE;
+    }
+    int status = EXIT_SUCCESS;
+    if (!serve(settings, &status, &error)) {
+        cbus_log(G_LOG_LEVEL_CRITICAL, error->message, NULL);
+        return EXIT_FAILURE;
+    }
+    return status;
+}
