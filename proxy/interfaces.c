@@ -1,8 +1,8 @@
 /* The interfaces that the proxy itself serves.
  *
- * Ours are written once, in data/*.xml: that text is installed for others to generate code from, compiled in
- * as a resource, and parsed here, so what Introspect says, what GDBus checks and what is documented can not
- * differ. The standard interfaces stand below, since the specification fixes them.
+ * Ours are written once, in data/ie.bmcgee.CBus1.*.xml: that text is installed for others to generate code
+ * from, compiled in as a resource, and parsed here, so what Introspect says, what GDBus checks and what is
+ * documented can not differ. The standard interfaces stand below, since the specification fixes them.
  *
  * Trusts its own text: a fault in it is a fault of the build and ends the process at start. Built on first
  * use, kept for the life of the process. Loop thread only. */
