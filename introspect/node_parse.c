@@ -85,8 +85,8 @@ refuse(GError **error, CbusNodeError code, const char *what, const char *value)
     return FALSE;
 }
 
-/* Text that any XML parser takes back: no control character but line feed and tab, no noncharacter that
- * XML 1.0 excludes. */
+/* Text that any XML parser takes back as it is: no control character (a reader has made spaces of line feeds,
+ * unless they were written as references), no noncharacter that XML 1.0 excludes. */
 static gboolean
 is_plain_text(const char *text, gsize max)
 {
@@ -95,7 +95,7 @@ is_plain_text(const char *text, gsize max)
     for (const char *p = text; *p != '\0'; p = g_utf8_next_char(p)) {
         gunichar c = g_utf8_get_char(p);
 
-        if ((g_unichar_iscntrl(c) && c != '\n' && c != '\t') || c == 0xfffe || c == 0xffff)
+        if (g_unichar_iscntrl(c) || c == 0xfffe || c == 0xffff)
             return FALSE;
     }
     return TRUE;
