@@ -74,7 +74,7 @@ test_only_what_encoding_gives(void)
         cbus_service_escape(again, out);
         g_assert_cmpstr(again->str, ==, good[i]);
     }
-    strncpy(out, "untouched", sizeof out);
+    g_strlcpy(out, "untouched", sizeof out);
     for (gsize i = 0; i < G_N_ELEMENTS(bad); i++)
         if (cbus_service_unescape(cbus_span(bad[i]), out))
             g_error("%s was decoded", bad[i]);
