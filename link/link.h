@@ -62,16 +62,23 @@ typedef struct {
  * be queued, and the link ends. */
 typedef gboolean (*CbusLinkSend)(const guint8 *packet, gsize len, gboolean probe, gpointer send_data);
 
+/* How many bytes SEND's transport holds that are not written yet. While there are many, the channels' queues
+ * wait, so that large messages over a slow connection do not end links. */
+typedef gsize (*CbusLinkBacklog)(gpointer send_data);
+
 /* SESSION: (transfer full). MAX_PAYLOAD: of the NATS connection. A proxy's link begins by
  * cbus_link_send_finish(). */
 CbusLink *cbus_link_new(CbusLoop *loop, CbusSide side, CbusSession *session, gsize max_payload,
                         CbusBudget *budget, CbusLinkSend send, gpointer send_data,
                         const CbusLinkHandler *handler, gpointer user_data);
-void cbus_link_free(CbusLink *link); /* silent: no handler is called afterwards; safe in handlers */
+/* Silent: no handler is called afterwards, only functions given to cbus_link_ping() are, before it returns.
+ * Safe in handlers. */
+void cbus_link_free(CbusLink *link);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CbusLink, cbus_link_free)
 
 /* Hands the link to another owner: later events go to HANDLER (copied). */
 void cbus_link_set_handler(CbusLink *link, const CbusLinkHandler *handler, gpointer user_data);
+void cbus_link_set_backlog(CbusLink *link, CbusLinkBacklog backlog);
 const guint8 *cbus_link_id(const CbusLink *link);
 /* A packet with this link's id; opened in place. Whatever does not open is counted and dropped. */
 void cbus_link_receive(CbusLink *link, guint8 *packet, gsize len);
@@ -97,7 +104,8 @@ void cbus_link_close_channel(CbusLink *link, guint32 channel, const char *error_
 
 /* Sends a message in a channel. Small messages with nothing queued before them and credit at hand are packed
  * at once, without allocation; others wait in the channel's queue. Returns FALSE (nothing done) if the
- * channel is not open or its queue would pass cbus_link_set_channel_quota (default 16 MiB + one message). */
+ * channel is not open or more than cbus_link_set_channel_quota would wait behind the first message that waits
+ * (16 MiB). */
 gboolean cbus_link_send(CbusLink *link, guint32 channel, const guint8 *message,
                         gsize size) G_GNUC_WARN_UNUSED_RESULT;
 void cbus_link_set_channel_quota(CbusLink *link, guint32 channel, gsize bytes);
@@ -106,7 +114,8 @@ void cbus_link_send_tree_answer(CbusLink *link, guint32 channel, const guint8 *a
                                 gsize len); /* from the id on */
 
 /* How many messages were given to cbus_link_send() for CHANNEL, and of these how many have wholly or partly
- * left in a published packet. The rest was certainly not executed. Valid in `ended` too. */
+ * left in a published packet. The rest was certainly not executed. Valid in `ended`, and in `channel_closed`
+ * for its channel, too. */
 guint64 cbus_link_accepted(const CbusLink *link, guint32 channel);
 guint64 cbus_link_departed(const CbusLink *link, guint32 channel);
 gsize cbus_link_queued(const CbusLink *link, guint32 channel); /* bytes waiting */
