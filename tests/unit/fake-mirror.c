@@ -1,0 +1,514 @@
+/* The front's and the link's functions as a test wants them: everything is recorded, nothing is sent. */
+#include "fake-mirror.h"
+#include <sodium.h>
+
+guint32
+cbus_front_serial(CbusFront *front)
+{
+    return front->serial++;
+}
+
+GByteArray *
+cbus_front_begin(CbusFront *front)
+{
+    /* Something before it, as in a real queue: messages must not think that they begin at 0. */
+    g_byte_array_set_size(front->building, 0);
+    g_byte_array_append(front->building, (const guint8 *)"12345", 5);
+    return front->building;
+}
+
+void
+cbus_front_end(CbusFront *front)
+{
+    GByteArray *array = front->building;
+    g_autoptr(GError) error = NULL;
+
+    g_assert_cmpuint(array->len, >=, 5);
+    if (array->len == 5)
+        return;
+    g_queue_push_tail(&front->out, g_dbus_message_new_from_blob(array->data + 5, array->len - 5,
+                                                                G_DBUS_CAPABILITY_FLAGS_NONE, &error));
+    g_assert_no_error(error);
+}
+
+gsize
+cbus_front_pending(const CbusFront *front)
+{
+    return front->pending;
+}
+
+static void
+front_reply(CbusFront *front, const CbusMessage *call, const char *error_name, GVariant *body)
+{
+    GDBusMessage *reply = g_dbus_message_new();
+
+    g_dbus_message_set_message_type(reply, error_name != NULL ? G_DBUS_MESSAGE_TYPE_ERROR
+                                                              : G_DBUS_MESSAGE_TYPE_METHOD_RETURN);
+    g_dbus_message_set_reply_serial(reply, call->serial);
+    g_dbus_message_set_destination(reply, call->sender.text);
+    if (error_name != NULL)
+        g_dbus_message_set_error_name(reply, error_name);
+    if (body != NULL)
+        g_dbus_message_set_body(reply, body);
+    if (call->flags & CBUS_FLAG_NO_REPLY)
+        g_object_unref(reply);
+    else
+        g_queue_push_tail(&front->out, reply);
+}
+
+void
+cbus_front_reply_error(CbusFront *front, const CbusMessage *call, const char *error_name, const char *format,
+                       ...)
+{
+    g_autofree char *text = NULL;
+    va_list args;
+
+    va_start(args, format);
+    text = g_strdup_vprintf(format, args);
+    va_end(args);
+    front_reply(front, call, error_name, g_variant_new("(s)", text));
+}
+
+void
+cbus_front_reply_empty(CbusFront *front, const CbusMessage *call)
+{
+    front_reply(front, call, NULL, NULL);
+}
+
+void
+cbus_front_reply_string(CbusFront *front, const CbusMessage *call, const char *text)
+{
+    front_reply(front, call, NULL, g_variant_new("(s)", text));
+}
+
+static FakeChannel *
+by_id(const CbusLink *link, guint32 id)
+{
+    g_assert_cmpuint(id, >, 0);
+    g_assert_cmpuint(id, <=, link->channels->len);
+    return g_ptr_array_index(link->channels, id - 1);
+}
+
+guint32
+cbus_link_open(CbusLink *link, guint32 uid)
+{
+    FakeChannel *channel = g_new0(FakeChannel, 1);
+
+    channel->id = link->channels->len + 1;
+    channel->sent = g_ptr_array_new_with_free_func(g_object_unref);
+    channel->departed = G_MAXUINT64;
+    g_ptr_array_add(link->channels, channel);
+    return channel->id;
+}
+
+void
+cbus_link_close_channel(CbusLink *link, guint32 id, const char *error_name, const char *message,
+                        gboolean discard)
+{
+    g_assert_false(by_id(link, id)->closed);
+    by_id(link, id)->closed = TRUE;
+}
+
+gboolean
+cbus_link_send(CbusLink *link, guint32 id, const guint8 *message, gsize size)
+{
+    FakeChannel *channel = by_id(link, id);
+    g_autoptr(GError) error = NULL;
+
+    if (channel->full)
+        return FALSE;
+    g_assert_false(channel->closed);
+    g_ptr_array_add(channel->sent, g_dbus_message_new_from_blob((guchar *)message, size,
+                                                                G_DBUS_CAPABILITY_FLAGS_NONE, &error));
+    g_assert_no_error(error);
+    g_assert_cmpuint(g_dbus_message_get_serial(fake_last_sent(channel)), ==, channel->sent->len);
+    return TRUE;
+}
+
+void
+cbus_link_set_channel_quota(CbusLink *link, guint32 id, gsize bytes)
+{
+    g_assert_cmpuint(bytes, >, 0);
+}
+
+void
+cbus_link_send_tree_request(CbusLink *link, guint32 channel, guint32 id, const char *destination)
+{
+    FakeTree *tree = g_new0(FakeTree, 1);
+
+    tree->channel = channel;
+    tree->id = id;
+    tree->destination = g_strdup(destination);
+    g_queue_push_tail(&link->trees, tree);
+}
+
+guint64
+cbus_link_accepted(const CbusLink *link, guint32 id)
+{
+    return by_id(link, id)->sent->len;
+}
+
+guint64
+cbus_link_departed(const CbusLink *link, guint32 id)
+{
+    return MIN(by_id(link, id)->departed, by_id(link, id)->sent->len);
+}
+
+gsize
+cbus_link_queued(const CbusLink *link, guint32 id)
+{
+    return id == 1 ? link->queued : 0;
+}
+
+void
+cbus_link_set_busy(CbusLink *link, gboolean busy)
+{
+    g_assert_cmpint(link->busy, !=, busy);
+    link->busy = busy;
+}
+
+static void
+count_services_changed(CbusMirror *mirror, gpointer user_data)
+{
+    ((Fake *)user_data)->services_changed++;
+}
+
+static void
+count_signals_lost_changed(CbusMirror *mirror, gpointer user_data)
+{
+    ((Fake *)user_data)->signals_lost_changed++;
+}
+
+static void
+channel_free(gpointer data)
+{
+    FakeChannel *channel = data;
+
+    g_ptr_array_unref(channel->sent);
+    g_free(channel);
+}
+
+static void
+tree_free(gpointer data)
+{
+    FakeTree *tree = data;
+
+    g_free(tree->destination);
+    g_free(tree);
+}
+
+Fake *
+fake_new(void)
+{
+    static const CbusMirrorHandler handler = {count_services_changed, count_signals_lost_changed};
+    Fake *fake = g_new0(Fake, 1);
+    char nkey[CBUS_NKEY_LENGTH + 1];
+    guint8 secret[crypto_sign_SECRETKEYBYTES];
+    static const guint8 seed[crypto_sign_SEEDBYTES] = {1};
+
+    fake->context = g_main_context_new();
+    fake->loop.context = fake->context;
+    fake->front.building = g_byte_array_new();
+    fake->front.serial = 0x80000000u;
+    g_queue_init(&fake->front.out);
+    fake->link.channels = g_ptr_array_new_with_free_func(channel_free);
+    g_queue_init(&fake->link.trees);
+    crypto_sign_seed_keypair(fake->machine.bytes, secret, seed);
+    cbus_nkey_encode(&fake->machine, nkey);
+    fake->root = g_strconcat(CBUS_ROOT_PATH "/", nkey, NULL);
+    fake->store = cbus_node_store_new();
+    fake->next_serial = 100;
+    fake->mirror = cbus_mirror_new(&fake->loop, &fake->front, fake->store, &fake->machine, &handler, fake);
+    cbus_mirror_set_label(fake->mirror, "web1");
+    return fake;
+}
+
+void
+fake_free(Fake *fake)
+{
+    cbus_mirror_free(fake->mirror);
+    cbus_node_store_free(fake->store);
+    g_queue_clear_full(&fake->front.out, g_object_unref);
+    g_queue_clear_full(&fake->link.trees, tree_free);
+    g_byte_array_unref(fake->front.building);
+    g_ptr_array_unref(fake->link.channels);
+    g_main_context_unref(fake->context);
+    g_free(fake->root);
+    g_free(fake);
+}
+
+void
+fake_up(Fake *fake)
+{
+    fake->link.busy = FALSE; /* a new link, with the old channels to look at */
+    cbus_mirror_link_up(fake->mirror, &fake->link);
+}
+
+FakeChannel *
+fake_channel(Fake *fake, guint index)
+{
+    g_assert_cmpuint(index, <, fake->link.channels->len);
+    return g_ptr_array_index(fake->link.channels, index);
+}
+
+guint
+fake_open_channels(Fake *fake)
+{
+    guint open = 0;
+
+    for (guint i = 0; i < fake->link.channels->len; i++)
+        open += fake_channel(fake, i)->closed ? 0 : 1;
+    return open;
+}
+
+GDBusMessage *
+fake_last_sent(FakeChannel *channel)
+{
+    g_assert_cmpuint(channel->sent->len, >, 0);
+    return g_ptr_array_index(channel->sent, channel->sent->len - 1);
+}
+
+GDBusMessage *
+fake_last(Fake *fake, guint index)
+{
+    return fake_last_sent(fake_channel(fake, index));
+}
+
+static GVariant *
+names_variant(const char *const *names)
+{
+    g_auto(GVariantBuilder) builder = G_VARIANT_BUILDER_INIT(G_VARIANT_TYPE("as"));
+
+    g_variant_builder_add(&builder, "s", "org.freedesktop.DBus");
+    g_variant_builder_add(&builder, "s", ":1.5");
+    for (guint i = 0; names != NULL && names[i] != NULL; i++) {
+        g_auto(GStrv) parts = g_strsplit(names[i], "=", 2);
+
+        g_variant_builder_add(&builder, "s", parts[0]);
+    }
+    return g_variant_new("(as)", &builder);
+}
+
+static void
+answer_owner(Fake *fake, guint index, GDBusMessage *call, const char *const *names)
+{
+    const char *asked = NULL;
+
+    g_variant_get(g_dbus_message_get_body(call), "(&s)", &asked);
+    for (guint i = 0; names != NULL && names[i] != NULL; i++) {
+        g_auto(GStrv) parts = g_strsplit(names[i], "=", 2);
+
+        if (g_str_equal(parts[0], asked)) {
+            fake_reply(fake, index, call, g_variant_new("(s)", parts[1]));
+            return;
+        }
+    }
+    fake_reply(fake, index, call, g_variant_new("(s)", asked));
+}
+
+void
+fake_settle(Fake *fake, guint index, const char *const *names, const char *const *activatable)
+{
+    FakeChannel *channel = fake_channel(fake, index);
+
+    cbus_mirror_opened(fake->mirror, channel->id);
+    for (guint i = 0; i < channel->sent->len; i++) {
+        GDBusMessage *call = g_ptr_array_index(channel->sent, i);
+        const char *member = g_dbus_message_get_member(call);
+
+        if (g_str_equal(member, "Hello"))
+            fake_reply(fake, index, call, g_variant_new("(s)", ":1.99"));
+        else if (g_str_equal(member, "AddMatch"))
+            fake_reply(fake, index, call, NULL);
+        else if (g_str_equal(member, "ListNames"))
+            fake_reply(fake, index, call, names_variant(names));
+        else if (g_str_equal(member, "ListActivatableNames"))
+            fake_reply(fake, index, call, names_variant(activatable));
+        else if (g_str_equal(member, "GetNameOwner"))
+            answer_owner(fake, index, call, names);
+    }
+}
+
+GDBusMessage *
+fake_message(Fake *fake, const char *service, const char *path, const char *member, GVariant *body)
+{
+    g_autoptr(GString) local = g_string_new(fake->root);
+    GDBusMessage *message;
+
+    g_string_append_c(local, '/');
+    cbus_service_escape(local, service);
+    if (!g_str_equal(path, "/"))
+        g_string_append(local, path);
+    message = g_dbus_message_new_method_call("ie.bmcgee.CBus", local->str, "com.example.Test", member);
+    g_dbus_message_set_serial(message, fake->next_serial++);
+    if (body != NULL)
+        g_dbus_message_set_body(message, body);
+    return message;
+}
+
+guint32
+fake_call(Fake *fake, const char *sender, GDBusMessage *call)
+{
+    guint32 serial = g_dbus_message_get_serial(call);
+    g_autofree guchar *bytes = NULL;
+    g_autoptr(GError) error = NULL;
+    CbusMessage view;
+    CbusPlace place;
+    gsize size;
+
+    g_dbus_message_set_sender(call, sender);
+    bytes = g_dbus_message_to_blob(call, &size, G_DBUS_CAPABILITY_FLAGS_UNIX_FD_PASSING, &error);
+    g_assert_no_error(error);
+    g_assert_true(cbus_message_view(&view, bytes, size, &error));
+    cbus_place_parse(view.path, &place);
+    g_assert_cmpint(place.kind, ==, CBUS_PLACE_SERVICE);
+    cbus_mirror_call(fake->mirror, &place, &view, bytes);
+    g_object_unref(call);
+    return serial;
+}
+
+guint32
+fake_ping(Fake *fake, const char *sender, const char *service)
+{
+    return fake_call(fake, sender, fake_message(fake, service, "/a", "Ping", NULL));
+}
+
+guint32
+fake_introspect(Fake *fake, const char *sender, const char *service, const char *path)
+{
+    GDBusMessage *call = fake_message(fake, service, path, "Introspect", NULL);
+
+    g_dbus_message_set_interface(call, "org.freedesktop.DBus.Introspectable");
+    return fake_call(fake, sender, call);
+}
+
+void
+fake_receive(Fake *fake, guint index, GDBusMessage *message)
+{
+    g_autofree guchar *bytes = NULL;
+    g_autoptr(GError) error = NULL;
+    gsize size;
+
+    if (g_dbus_message_get_serial(message) == 0)
+        g_dbus_message_set_serial(message, 1);
+    bytes = g_dbus_message_to_blob(message, &size, G_DBUS_CAPABILITY_FLAGS_UNIX_FD_PASSING, &error);
+    g_assert_no_error(error);
+    g_assert_true(cbus_mirror_message(fake->mirror, fake_channel(fake, index)->id, bytes, size));
+    g_object_unref(message);
+}
+
+void
+fake_reply(Fake *fake, guint index, GDBusMessage *call, GVariant *body)
+{
+    GDBusMessage *reply = g_dbus_message_new_method_reply(call);
+
+    if (body != NULL)
+        g_dbus_message_set_body(reply, body);
+    g_dbus_message_set_sender(reply, ":1.5");
+    fake_receive(fake, index, reply);
+}
+
+void
+fake_reply_error(Fake *fake, guint index, GDBusMessage *call, const char *name)
+{
+    fake_receive(fake, index, g_dbus_message_new_method_error_literal(call, name, "as the remote says it"));
+}
+
+void
+fake_signal(Fake *fake, const char *sender, const char *path, const char *interface, const char *member,
+            GVariant *body)
+{
+    GDBusMessage *signal = g_dbus_message_new_signal(path, interface, member);
+
+    g_dbus_message_set_sender(signal, sender);
+    if (body != NULL)
+        g_dbus_message_set_body(signal, body);
+    fake_receive(fake, 0, signal);
+}
+
+void
+fake_owner_changed(Fake *fake, const char *name, const char *before, const char *after)
+{
+    fake_signal(fake, "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus",
+                "NameOwnerChanged", g_variant_new("(sss)", name, before, after));
+}
+
+void
+fake_tree(Fake *fake, const char *path, const char *xml, const char *error_name)
+{
+    FakeTree *request = g_queue_pop_head(&fake->link.trees);
+    g_autoptr(GByteArray) bytes = g_byte_array_new();
+
+    g_assert_nonnull(request);
+    if (error_name != NULL) {
+        cbus_tree_write_error(request->id, error_name, "as the remote says it", bytes);
+    } else {
+        g_autoptr(CbusTree) tree = cbus_tree_new();
+
+        g_assert_true(cbus_tree_add(tree, path, xml, strlen(xml)));
+        cbus_tree_write(tree, request->id, bytes);
+    }
+    g_assert_true(
+        cbus_mirror_tree(fake->mirror, request->channel, request->id, bytes->data + 4, bytes->len - 4));
+    tree_free(request);
+}
+
+GDBusMessage *
+fake_take(Fake *fake)
+{
+    return g_queue_pop_head(&fake->front.out);
+}
+
+void
+fake_assert_silent(Fake *fake)
+{
+    g_autoptr(GDBusMessage) message = fake_take(fake);
+    g_autofree char *text = message != NULL ? g_dbus_message_print(message, 0) : NULL;
+
+    g_assert_cmpstr(text, ==, NULL);
+}
+
+void
+fake_assert_error(Fake *fake, guint32 serial, const char *name, const char *hint)
+{
+    g_autoptr(GDBusMessage) message = fake_take(fake);
+    const char *text = NULL;
+
+    g_assert_nonnull(message);
+    g_assert_cmpuint(g_dbus_message_get_reply_serial(message), ==, serial);
+    g_assert_cmpstr(g_dbus_message_get_error_name(message), ==, name);
+    g_variant_get(g_dbus_message_get_body(message), "(&s)", &text);
+    if (hint != NULL && g_strstr_len(text, -1, hint) == NULL)
+        g_error("'%s' does not say '%s'", text, hint);
+}
+
+void
+fake_assert_reply(Fake *fake, guint32 serial, const char *body)
+{
+    g_autoptr(GDBusMessage) message = fake_take(fake);
+    g_autofree char *text = NULL;
+
+    g_assert_nonnull(message);
+    g_assert_cmpint(g_dbus_message_get_message_type(message), ==, G_DBUS_MESSAGE_TYPE_METHOD_RETURN);
+    g_assert_cmpuint(g_dbus_message_get_reply_serial(message), ==, serial);
+    if (g_dbus_message_get_body(message) != NULL)
+        text = g_variant_print(g_dbus_message_get_body(message), TRUE);
+    g_assert_cmpstr(text, ==, body);
+}
+
+void
+fake_assert_xml(Fake *fake, guint32 serial, const char *hint, gboolean holds)
+{
+    g_autoptr(GDBusMessage) message = fake_take(fake);
+    g_autofree char *text = NULL;
+    const char *xml = NULL;
+
+    g_assert_nonnull(message);
+    text = g_dbus_message_print(message, 0);
+    g_assert_cmpuint(g_dbus_message_get_reply_serial(message), ==, serial);
+    if (g_dbus_message_get_message_type(message) != G_DBUS_MESSAGE_TYPE_METHOD_RETURN)
+        g_error("no XML: %s", text);
+    g_variant_get(g_dbus_message_get_body(message), "(&s)", &xml);
+    if ((g_strstr_len(xml, -1, hint) != NULL) != holds)
+        g_error("%s %s: %s", hint, holds ? "is missing in" : "must not be in", xml);
+}
