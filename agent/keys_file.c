@@ -1,0 +1,142 @@
+/* The authorized-keys file, read safely.
+ *
+ * Who can write this file decides who gets in, and so does who can rename a folder above it. Hence the walk
+ * from "/" down, as sshd's StrictModes does it: every step must belong to root or to us, and be writable by
+ * its owner alone. It is done for the absolute name as configured (a symbolic link in a folder of others
+ * could be pointed elsewhere) and for the name without links (what the link points at).
+ *
+ * The order matters: the folders are checked first, then the file is opened without following a link, then
+ * what was *opened* is checked. After the folders proved safe nobody but root and us can change what the name
+ * means, so that nothing can be swapped between the steps.
+ *
+ * A folder that others may write is accepted when it is sticky (as /tmp is): they can add to it, but not
+ * replace what is ours. Runs in the connector (and for --check); keeps no state. */
+#include "agent/keys_file.h"
+#include "wire/authorized_keys.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+G_DEFINE_QUARK(cbus_keys_file_error_quark, cbus_keys_file_error)
+
+static gboolean
+check_owner_and_mode(const char *path, const struct stat *st, uid_t owner, GError **error)
+{
+    gboolean sticky = S_ISDIR(st->st_mode) && (st->st_mode & S_ISVTX) != 0;
+
+    if (st->st_uid != 0 && st->st_uid != owner) {
+        g_set_error(error, CBUS_KEYS_FILE_ERROR, CBUS_KEYS_FILE_ERROR_UNSAFE,
+                    "%s belongs to user %u, neither to root nor to the agent: nobody is authorized", path,
+                    (guint)st->st_uid);
+        return FALSE;
+    }
+    if (!S_ISLNK(st->st_mode) && !sticky && (st->st_mode & (S_IWGRP | S_IWOTH)) != 0) {
+        g_set_error(error, CBUS_KEYS_FILE_ERROR, CBUS_KEYS_FILE_ERROR_UNSAFE,
+                    "%s can be written by others (mode %04o): nobody is authorized until chmod go-w %s", path,
+                    (guint)(st->st_mode & 07777), path);
+        return FALSE;
+    }
+    return TRUE;
+}
+
+static void
+set_errno(GError **error, const char *path)
+{
+    int code = errno == ENOENT ? CBUS_KEYS_FILE_ERROR_MISSING : CBUS_KEYS_FILE_ERROR_IO;
+
+    g_set_error(error, CBUS_KEYS_FILE_ERROR, code, "%s: %s: nobody is authorized", path, g_strerror(errno));
+}
+
+/* Checks "/" and each further step of the absolute PATH, the last one included. */
+static gboolean
+check_steps(const char *path, uid_t owner, GError **error)
+{
+    g_autofree char *step = g_strdup(path);
+    struct stat st;
+
+    for (gsize at = 1;; at++) {
+        if (step[at] != '/' && step[at] != '\0' && at > 1)
+            continue;
+        char kept = step[at];
+        step[at] = '\0';
+        if (lstat(step, &st) != 0) {
+            set_errno(error, step);
+            return FALSE;
+        }
+        if (!check_owner_and_mode(step, &st, owner, error))
+            return FALSE;
+        step[at] = kept;
+        if (kept == '\0')
+            return TRUE;
+    }
+}
+
+static GBytes *
+read_all(int fd, gsize size, const char *path, GError **error)
+{
+    g_autofree guint8 *data = g_malloc(size + 1);
+    gsize len = 0;
+
+    while (len <= size) {
+        ssize_t got = read(fd, data + len, size + 1 - len);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0) {
+            set_errno(error, path);
+            return NULL;
+        }
+        if (got == 0)
+            break;
+        len += (gsize)got;
+    }
+    return g_bytes_new_take(g_steal_pointer(&data), MIN(len, size));
+}
+
+/* Opens and reads REAL, whose folders were checked. */
+static GBytes *
+read_checked(const char *real, uid_t owner, GError **error)
+{
+    int fd = open(real, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    g_autoptr(GBytes) bytes = NULL;
+    struct stat st;
+
+    if (fd < 0 || fstat(fd, &st) != 0) {
+        set_errno(error, real);
+    } else if (!S_ISREG(st.st_mode)) {
+        g_set_error(error, CBUS_KEYS_FILE_ERROR, CBUS_KEYS_FILE_ERROR_IO,
+                    "%s is no regular file: nobody is authorized", real);
+    } else if (!check_owner_and_mode(real, &st, owner, error)) {
+        /* said */
+    } else if (st.st_size > CBUS_AUTHORIZED_FILE_MAX) {
+        g_set_error(error, CBUS_KEYS_FILE_ERROR, CBUS_KEYS_FILE_ERROR_SIZE,
+                    "%s is larger than %d bytes: nobody is authorized", real, CBUS_AUTHORIZED_FILE_MAX);
+    } else {
+        bytes = read_all(fd, (gsize)st.st_size, real, error);
+    }
+    if (fd >= 0)
+        close(fd);
+    return g_steal_pointer(&bytes);
+}
+
+GBytes *
+cbus_keys_file_read(const char *file, uid_t owner, GError **error)
+{
+    g_autofree char *absolute = g_canonicalize_filename(file, NULL);
+    g_autofree char *folder = g_path_get_dirname(absolute);
+    char *real = NULL; /* malloc'ed by realpath */
+    GBytes *bytes = NULL;
+
+    if (!check_steps(folder, owner, error))
+        return NULL;
+    if ((real = realpath(absolute, NULL)) == NULL) {
+        set_errno(error, absolute);
+        return NULL;
+    }
+    g_autofree char *real_folder = g_path_get_dirname(real);
+    if (check_steps(absolute, owner, error) && check_steps(real_folder, owner, error))
+        bytes = read_checked(real, owner, error);
+    free(real);
+    return bytes;
+}
