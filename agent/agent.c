@@ -1,0 +1,229 @@
+/* The network process, put together: one NATS connection, the acceptor of hellos on it, a peer for each link
+ * that was accepted, and the connector for what this process may not do itself.
+ *
+ * Who is let in is decided at finish, when the proxy's signature was verified, by the connector's table; and
+ * again for every link when a new table comes: a line that is gone or says something else ends its links.
+ *
+ * A lost NATS connection ends all links at once (the acceptor does it), because what was in flight is lost
+ * and nobody may believe otherwise. The agent itself goes on and waits for the broker.
+ *
+ * One log line for each thing that an operator cares about: NATS up, lost, unreachable (once an outage), a
+ * link accepted, a link ended and why.
+ *
+ * Trust: as its parts. Loop thread only; nothing here blocks but cbus_agent_stop(), which has a bound. */
+#include "agent/agent.h"
+#include "agent/acceptor.h"
+#include "agent/peer.h"
+#include "link/log.h"
+
+#define CREDIT_BYTES (32u * 1024 * 1024) /* design, "NATS": one budget a process */
+
+struct _CbusAgent {
+    CbusHost host;
+    const CbusServerInfo *info;
+    CbusBudget *budget;
+    CbusNats *nats;
+    CbusAcceptor *acceptor;
+    GPtrArray *peers;
+    gboolean unreachable; /* said already */
+    CbusAgentLost lost;
+    gpointer user_data;
+};
+
+static void
+log_peer(const char *message, const CbusKey *caller, const char *reason)
+{
+    char nkey[CBUS_NKEY_LENGTH + 1];
+
+    cbus_nkey_encode(caller, nkey);
+    cbus_log(G_LOG_LEVEL_INFO, message, CBUS_LOG_PROXY, nkey, CBUS_LOG_REASON, reason, NULL);
+}
+
+static void
+remove_peer(CbusAgent *self, CbusPeer *peer)
+{
+    cbus_acceptor_forget(self->acceptor, cbus_peer_link(peer));
+    g_ptr_array_remove_fast(self->peers, peer);
+}
+
+static void
+close_peer(CbusAgent *self, CbusPeer *peer, const char *message)
+{
+    log_peer("link ended", cbus_peer_caller(peer), message);
+    cbus_peer_close(peer, message);
+    remove_peer(self, peer);
+}
+
+static void
+peer_ended(CbusPeer *peer, const GError *reason, gpointer user_data)
+{
+    log_peer("link ended", cbus_peer_caller(peer), reason->message);
+    remove_peer(user_data, peer);
+}
+
+static gboolean
+authorize(const CbusKey *proxy, char **message, gpointer user_data)
+{
+    CbusAgent *self = user_data;
+    char nkey[CBUS_NKEY_LENGTH + 1];
+
+    if (cbus_connector_client_lookup(self->host.connector, proxy) != NULL)
+        return TRUE;
+    cbus_nkey_encode(proxy, nkey);
+    *message = g_strdup_printf("%s does not authorize %s: its operator has to add this key to the machine's "
+                               "authorized-keys file",
+                               self->info->name, nkey);
+    log_peer("link refused: the key is not authorized", proxy, NULL);
+    return FALSE;
+}
+
+static void
+accepted(CbusLink *link, const CbusKey *proxy, const CbusInstance *proxy_instance, gpointer user_data)
+{
+    CbusAgent *self = user_data;
+    const CbusTableEntry *entry = cbus_connector_client_lookup(self->host.connector, proxy);
+
+    if (entry == NULL) {
+        cbus_link_close(link, "the key is not authorized any more");
+        cbus_acceptor_forget(self->acceptor, link);
+        cbus_link_free(link);
+        return;
+    }
+    g_ptr_array_add(self->peers,
+                    cbus_peer_new(&self->host, self->info, link, proxy, entry, peer_ended, self));
+    log_peer("link accepted", proxy, NULL);
+}
+
+static void
+authorized_changed(gpointer user_data)
+{
+    CbusAgent *self = user_data;
+
+    for (guint i = self->peers->len; i > 0; i--) {
+        CbusPeer *peer = g_ptr_array_index(self->peers, i - 1);
+        const CbusTableEntry *entry =
+            cbus_connector_client_lookup(self->host.connector, cbus_peer_caller(peer));
+        if (!cbus_peer_is_under(peer, entry))
+            close_peer(self, peer,
+                       entry == NULL ? "the key is not authorized any more"
+                                     : "the key's authorized-keys line was changed");
+    }
+}
+
+static void
+connector_lost(const GError *reason, gpointer user_data)
+{
+    CbusAgent *self = user_data;
+
+    cbus_log(G_LOG_LEVEL_CRITICAL, "the connector process ended, and so does the agent", CBUS_LOG_REASON,
+             reason->message, NULL);
+    self->lost(self->user_data);
+}
+
+static void
+nats_up(CbusNats *nats, gpointer user_data)
+{
+    CbusAgent *self = user_data;
+
+    self->unreachable = FALSE;
+    cbus_log(G_LOG_LEVEL_INFO, "NATS is up", NULL);
+    cbus_acceptor_nats_up(self->acceptor);
+}
+
+static void
+nats_down(CbusNats *nats, const GError *reason, gpointer user_data)
+{
+    CbusAgent *self = user_data;
+
+    cbus_log(G_LOG_LEVEL_WARNING, "NATS is lost: all links end", CBUS_LOG_REASON, reason->message, NULL);
+    cbus_acceptor_nats_down(self->acceptor, reason);
+}
+
+static void
+nats_failed(CbusNats *nats, const GError *reason, guint pause_ms, gpointer user_data)
+{
+    CbusAgent *self = user_data;
+    GLogLevelFlags level = self->unreachable ? G_LOG_LEVEL_DEBUG : G_LOG_LEVEL_WARNING;
+
+    self->unreachable = TRUE;
+    cbus_log(level, "NATS can not be reached: trying on", CBUS_LOG_REASON, reason->message, NULL);
+}
+
+static gboolean
+sign_nonce(const char *nonce, guint8 signature[CBUS_SIGNATURE_BYTES], gpointer user_data, GError **error)
+{
+    CbusSigner *signer = user_data;
+
+    return signer->sign_nonce(signer, nonce, signature, error);
+}
+
+static gboolean
+connect_parts(CbusAgent *self, const CbusAgentOptions *options, GError **error)
+{
+    static const CbusNatsHandler on_nats = {.up = nats_up, .down = nats_down, .failed = nats_failed};
+    static const CbusAcceptorHandler on_link = {.authorize = authorize, .accepted = accepted};
+    CbusSigner *signer = cbus_connector_client_signer(self->host.connector);
+    CbusNatsOptions nats = options->nats;
+
+    nats.name = "cbus-agent";
+    nats.identity = &signer->public_key;
+    nats.signer = sign_nonce;
+    nats.signer_data = signer;
+    self->nats = cbus_nats_new(self->host.loop, &nats, &on_nats, self, error);
+    if (self->nats == NULL)
+        return FALSE;
+    self->acceptor = cbus_acceptor_new(self->host.loop, self->nats, signer, self->budget, &on_link, self);
+    cbus_nats_start(self->nats);
+    return TRUE;
+}
+
+CbusAgent *
+cbus_agent_new(CbusLoop *loop, const CbusConnectorEnds *ends, const CbusAgentOptions *options,
+               CbusAgentLost lost, gpointer user_data, GError **error)
+{
+    static const CbusConnectorHandler on_connector = {.authorized_changed = authorized_changed,
+                                                      .lost = connector_lost};
+    g_autoptr(CbusAgent) self = g_new0(CbusAgent, 1);
+
+    self->host.loop = loop;
+    self->host.quota = cbus_quota_new();
+    self->host.message_limit = options->message_limit;
+    self->info = options->info;
+    self->lost = lost;
+    self->user_data = user_data;
+    self->budget = cbus_budget_new(CREDIT_BYTES);
+    self->peers = g_ptr_array_new_with_free_func((GDestroyNotify)cbus_peer_free);
+    self->host.connector = cbus_connector_client_new(loop, ends, &on_connector, self, error);
+    if (self->host.connector == NULL || !connect_parts(self, options, error))
+        return NULL;
+    return g_steal_pointer(&self);
+}
+
+void
+cbus_agent_stop(CbusAgent *self, const char *message, guint timeout_ms)
+{
+    while (self->peers->len > 0)
+        close_peer(self, g_ptr_array_index(self->peers, self->peers->len - 1), message);
+    cbus_acceptor_farewell(self->acceptor);
+    cbus_nats_flush(self->nats, timeout_ms);
+}
+
+void
+cbus_agent_free(CbusAgent *self)
+{
+    while (self->peers->len > 0)
+        remove_peer(self, g_ptr_array_index(self->peers, self->peers->len - 1));
+    g_ptr_array_unref(self->peers);
+    g_clear_pointer(&self->acceptor, cbus_acceptor_free);
+    g_clear_pointer(&self->nats, cbus_nats_free);
+    g_clear_pointer(&self->host.connector, cbus_connector_client_free);
+    cbus_budget_free(self->budget);
+    cbus_quota_free(self->host.quota);
+    g_free(self);
+}
+
+void
+cbus_agent_reload(CbusAgent *self)
+{
+    cbus_connector_client_reload(self->host.connector);
+}

@@ -1,0 +1,354 @@
+/* A channel: bytes between a link and a bus.
+ *
+ * Messages go through verbatim, both ways and in order; nothing is rebuilt. What makes a channel more than a
+ * pipe is what must not pass. From the link, which is to say from the network: bytes that are no valid
+ * message, down to the last value of the body, since the bus disconnects whoever sends one, or worse relays
+ * it (dbus-broker does not look into bodies); descriptors, which can not cross; messages larger than the bus
+ * takes; the serials that TREE uses. From the bus, which relays what any local process sends: invalid bodies,
+ * which would make the proxy end the link, and whatever claims to be org.freedesktop.DBus.Local. A call that
+ * is not passed on is answered with an error that says why; a reply that is not passed on becomes an error.
+ *
+ * Until the connector has given us a connection, messages wait here: 256 KiB and the one that went over it.
+ * Afterwards the bus connection queues them, up to its quota; a bus that does not read loses the channel. The
+ * other way the bus is drained always and the link's queue is the bound: over it the channel is closed, as
+ * the bus itself would do with a client that does not read.
+ *
+ * Trust: the link's other end is authenticated but may be hostile; the bus is trusted to route, not to
+ * validate. Loop thread only. ended() may free the channel: nothing is touched after it. */
+#include "agent/channel.h"
+#include "agent/tree.h"
+#include "link/bus.h"
+#include "link/log.h"
+#include "wire/body.h"
+#include "wire/tree.h"
+#include <unistd.h>
+
+#define EARLY_MAX (256 * 1024)
+#define BUS_SLACK (16u * 1024 * 1024) /* beyond one message, bytes that may wait for the bus */
+#define LOCAL     "org.freedesktop.DBus.Local"
+
+struct _CbusChannel {
+    const CbusHost *host;
+    CbusLink *link;
+    guint32 id;
+    const CbusKey *caller;
+    CbusChannelHandler handler;
+    gpointer user_data;
+
+    guint32 connect; /* the connector's request; 0: answered */
+    GQueue early;    /* GBytes that wait for the connection */
+    gsize early_bytes;
+    CbusBus *bus; /* NULL until connected */
+    guint32 uid;
+    CbusWalker *walker; /* NULL until the first TREE */
+    GByteArray *reply;  /* scratch */
+    gboolean greeted;   /* something went to the bus: its first message is the client's Hello */
+    guint64 pending;    /* calls that the bus owes a reply */
+};
+
+static void
+end(CbusChannel *self, const char *name, const char *message, gboolean discard)
+{
+    self->handler.ended(self, name, message, discard, self->user_data);
+}
+
+/* Sends to the link; FALSE when the channel ended over it. */
+static gboolean
+send_to_link(CbusChannel *self, const guint8 *message, gsize size)
+{
+    char nkey[CBUS_NKEY_LENGTH + 1];
+    g_autofree char *id = NULL;
+
+    if (cbus_link_send(self->link, self->id, message, size))
+        return TRUE;
+    cbus_nkey_encode(self->caller, nkey);
+    id = g_strdup_printf("%u", self->id);
+    cbus_log(G_LOG_LEVEL_WARNING, "channel closed: its proxy takes messages too slowly", CBUS_LOG_PROXY, nkey,
+             CBUS_LOG_CHANNEL, id, CBUS_LOG_REASON, "queue over its quota", NULL);
+    end(self, CBUS_DBUS_ERROR("LimitsExceeded"),
+        "the bus sent more than the link took: the queue went over its quota", TRUE);
+    return FALSE;
+}
+
+static void
+call_sent(CbusChannel *self)
+{
+    if (self->pending++ == 0)
+        self->handler.busy(self, self->user_data);
+}
+
+/* A service may send replies that nobody asked for. */
+static void
+reply_came(CbusChannel *self)
+{
+    if (self->pending > 0)
+        self->pending--;
+}
+
+/* An error in the bus's name in reply to serial REPLY_SERIAL of the client. */
+static void
+send_error(CbusChannel *self, guint32 reply_serial, const char *name, const char *message)
+{
+    const CbusHeader header = {.type = CBUS_MESSAGE_ERROR,
+                               .flags = CBUS_FLAG_NO_REPLY,
+                               .serial = G_MAXUINT32,
+                               .reply_serial = reply_serial,
+                               .error_name = cbus_span(name),
+                               .sender = CBUS_SPAN_LITERAL("org.freedesktop.DBus")};
+
+    g_byte_array_set_size(self->reply, 0);
+    cbus_message_append(self->reply, &header, "s", message);
+    (void)send_to_link(self, self->reply->data, self->reply->len);
+}
+
+/* Does not pass MESSAGE of the link on; tells its caller. */
+static void
+refuse(CbusChannel *self, const CbusMessage *message, const char *name, const char *text)
+{
+    if (message->type == CBUS_MESSAGE_CALL && (message->flags & CBUS_FLAG_NO_REPLY) == 0)
+        send_error(self, message->serial, name, text);
+}
+
+static gboolean
+is_local(const CbusMessage *message)
+{
+    return cbus_span_is(message->interface, LOCAL) || cbus_span_is(message->sender, LOCAL) ||
+           cbus_span_is(message->path, "/org/freedesktop/DBus/Local");
+}
+
+/* TRUE if MESSAGE of the link may go to the bus. Otherwise it was answered, or the link fails. */
+static gboolean
+admit(CbusChannel *self, const CbusMessage *message)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (message->unix_fds > 0) {
+        refuse(self, message, CBUS_DBUS_ERROR("NotSupported"), "file descriptors can not cross to a machine");
+    } else if (message->size > self->host->message_limit) {
+        g_autofree char *text = g_strdup_printf("the message is %" G_GSIZE_FORMAT
+                                                " bytes long, this machine's bus takes %" G_GSIZE_FORMAT,
+                                                message->size, self->host->message_limit);
+        refuse(self, message, CBUS_DBUS_ERROR("LimitsExceeded"), text);
+    } else if (!cbus_body_check(message->body, message->body_len, message->endian, message->signature,
+                                &error)) {
+        if (g_error_matches(error, CBUS_MESSAGE_FAULT, CBUS_MESSAGE_FAULT_DESCRIPTORS))
+            refuse(self, message, CBUS_DBUS_ERROR("NotSupported"),
+                   "file descriptors can not cross to a machine");
+        else
+            cbus_link_fail(self->link, CBUS_LINK_ERROR_PROTOCOL, error->message);
+    } else if (is_local(message)) {
+        refuse(self, message, CBUS_DBUS_ERROR("AccessDenied"), LOCAL " is not for messages of clients");
+    } else if (message->type == CBUS_MESSAGE_CALL && message->serial >= CBUS_WALKER_SERIAL) {
+        refuse(self, message, CBUS_DBUS_ERROR("InvalidArgs"),
+               "serials of 0xc0000000 and above are reserved in a channel");
+    } else {
+        return TRUE;
+    }
+    return FALSE;
+}
+
+void
+cbus_channel_message(CbusChannel *self, const guint8 *data, gsize size)
+{
+    g_autoptr(GError) error = NULL;
+    CbusMessage message;
+
+    if (!cbus_message_view(&message, data, size, &error)) {
+        cbus_link_fail(self->link, CBUS_LINK_ERROR_PROTOCOL, error->message);
+        return;
+    }
+    if (!admit(self, &message))
+        return;
+    if (message.type == CBUS_MESSAGE_CALL && (message.flags & CBUS_FLAG_NO_REPLY) == 0)
+        call_sent(self);
+    if (self->bus != NULL) {
+        self->greeted = TRUE;
+        cbus_bus_send(self->bus, data, size);
+    } else if (self->early_bytes <= EARLY_MAX) {
+        g_queue_push_tail(&self->early, g_bytes_new(data, size));
+        self->early_bytes += size;
+    } else {
+        end(self, CBUS_DBUS_ERROR("LimitsExceeded"),
+            "too many messages were sent before the machine's bus was connected", TRUE);
+    }
+}
+
+/* A message of the bus that must not cross: when it is a reply, its call still needs one. */
+static void
+replace(CbusChannel *self, const CbusMessage *message, const GError *why)
+{
+    gboolean fds = g_error_matches(why, CBUS_MESSAGE_FAULT, CBUS_MESSAGE_FAULT_DESCRIPTORS);
+
+    if (message->type == CBUS_MESSAGE_CALL || message->type == CBUS_MESSAGE_SIGNAL)
+        return;
+    reply_came(self);
+    send_error(self, message->reply_serial,
+               fds ? CBUS_DBUS_ERROR("NotSupported") : CBUS_DBUS_ERROR("InconsistentMessage"),
+               fds ? "the reply holds file descriptors, which can not cross from a machine"
+                   : "the reply is no valid D-Bus message");
+}
+
+static void
+bus_message(CbusBus *bus, const guint8 *data, gsize size, gpointer user_data)
+{
+    CbusChannel *self = user_data;
+    g_autoptr(GError) error = NULL;
+    CbusMessage message;
+
+    if (!cbus_message_view(&message, data, size, &error)) {
+        end(self, CBUS_DBUS_ERROR("Disconnected"), "the machine's bus sent what is no D-Bus message", FALSE);
+        return;
+    }
+    if (self->walker != NULL && cbus_walker_take(self->walker, &message))
+        return;
+    if (is_local(&message))
+        return;
+    if (message.unix_fds > 0)
+        g_set_error_literal(&error, CBUS_MESSAGE_FAULT, CBUS_MESSAGE_FAULT_DESCRIPTORS, "descriptors");
+    if (error != NULL ||
+        !cbus_body_check(message.body, message.body_len, message.endian, message.signature, &error)) {
+        replace(self, &message, error);
+        return;
+    }
+    if (message.type == CBUS_MESSAGE_RETURN || message.type == CBUS_MESSAGE_ERROR)
+        reply_came(self);
+    (void)send_to_link(self, data, size);
+}
+
+static void
+bus_ready(CbusBus *bus, gpointer user_data)
+{
+    CbusChannel *self = user_data;
+
+    cbus_link_opened(self->link, self->id);
+}
+
+static void
+bus_closed(CbusBus *bus, const GError *reason, gpointer user_data)
+{
+    CbusChannel *self = user_data;
+    const char *name = CBUS_DBUS_ERROR("Disconnected");
+    g_autofree char *message = g_strdup_printf("the machine's bus: %s", reason->message);
+
+    if (g_error_matches(reason, CBUS_BUS_ERROR, CBUS_BUS_ERROR_AUTH))
+        name = CBUS_DBUS_ERROR("AuthFailed");
+    else if (g_error_matches(reason, CBUS_BUS_ERROR, CBUS_BUS_ERROR_LIMIT))
+        name = CBUS_DBUS_ERROR("LimitsExceeded");
+    end(self, name, message, FALSE);
+}
+
+static void
+connected(int fd, guint32 uid, const GError *failure, gpointer user_data)
+{
+    static const CbusBusHandler handler = {.ready = bus_ready, .message = bus_message, .closed = bus_closed};
+    CbusChannel *self = user_data;
+    gsize limit = self->host->message_limit;
+    g_autoptr(GError) error = NULL;
+    GBytes *early;
+
+    self->connect = 0;
+    if (failure != NULL) {
+        end(self, CBUS_DBUS_ERROR("Failed"), failure->message, TRUE);
+        return;
+    }
+    if (!cbus_quota_take_uid(self->host->quota, uid)) {
+        close(fd);
+        end(self, CBUS_DBUS_ERROR("LimitsExceeded"), "this user has too many channels on this machine", TRUE);
+        return;
+    }
+    self->uid = uid;
+    self->bus = cbus_bus_new(self->host->loop, fd, CBUS_BUS_CLIENT, uid, CBUS_MESSAGE_MAX, limit + BUS_SLACK,
+                             &handler, self, &error);
+    if (self->bus == NULL) {
+        cbus_quota_give_uid(self->host->quota, uid);
+        end(self, CBUS_DBUS_ERROR("Failed"), error->message, TRUE);
+        return;
+    }
+    self->greeted = !g_queue_is_empty(&self->early);
+    while ((early = g_queue_pop_head(&self->early)) != NULL) {
+        gsize size = 0;
+        const guint8 *data = g_bytes_get_data(early, &size);
+        cbus_bus_send(self->bus, data, size);
+        g_bytes_unref(early);
+    }
+}
+
+static void
+tree_answer(const guint8 *answer, gsize len, gpointer user_data)
+{
+    CbusChannel *self = user_data;
+
+    cbus_link_send_tree_answer(self->link, self->id, answer, len);
+}
+
+static void
+refuse_tree(CbusChannel *self, guint32 request, const char *name, const char *message)
+{
+    g_byte_array_set_size(self->reply, 0);
+    cbus_tree_write_error(request, name, message, self->reply);
+    tree_answer(self->reply->data, self->reply->len, self);
+}
+
+void
+cbus_channel_tree(CbusChannel *self, guint32 request, const guint8 *payload, gsize len)
+{
+    const char *destination = (const char *)payload;
+
+    if (len == 0 || payload[len - 1] != '\0' || !cbus_is_bus_name((CbusSpan){destination, len - 1})) {
+        refuse_tree(self, request, CBUS_DBUS_ERROR("InvalidArgs"), "the destination is no bus name");
+    } else if (!self->greeted || self->bus == NULL) {
+        refuse_tree(self, request, CBUS_DBUS_ERROR("Failed"), "nothing was sent in this channel yet");
+    } else {
+        if (self->walker == NULL)
+            self->walker = cbus_walker_new(self->host->loop, self->bus, tree_answer, self);
+        cbus_walker_start(self->walker, request, destination);
+    }
+}
+
+CbusChannel *
+cbus_channel_new(const CbusHost *host, CbusLink *link, guint32 id, const CbusKey *caller,
+                 const guint8 digest[32], const CbusChannelHandler *handler, gpointer user_data)
+{
+    CbusChannel *self = g_new0(CbusChannel, 1);
+
+    self->connect = cbus_connector_client_connect(host->connector, caller, digest, connected, self);
+    if (self->connect == 0) {
+        g_free(self);
+        return NULL;
+    }
+    self->host = host;
+    self->link = link;
+    self->id = id;
+    self->caller = caller;
+    self->handler = *handler;
+    self->user_data = user_data;
+    self->reply = g_byte_array_new();
+    g_queue_init(&self->early);
+    return self;
+}
+
+guint32
+cbus_channel_id(const CbusChannel *self)
+{
+    return self->id;
+}
+
+gboolean
+cbus_channel_is_busy(const CbusChannel *self)
+{
+    return self->pending > 0;
+}
+
+void
+cbus_channel_free(CbusChannel *self)
+{
+    if (self->connect != 0)
+        cbus_connector_client_cancel(self->host->connector, self->connect);
+    g_clear_pointer(&self->walker, cbus_walker_free);
+    if (self->bus != NULL)
+        cbus_quota_give_uid(self->host->quota, self->uid);
+    g_clear_pointer(&self->bus, cbus_bus_free);
+    g_queue_clear_full(&self->early, (GDestroyNotify)g_bytes_unref);
+    g_byte_array_unref(self->reply);
+    g_free(self);
+}

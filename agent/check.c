@@ -1,0 +1,60 @@
+/* What --check looks at: the files that decide who this machine is and who may come in, read by the same
+ * functions as at work. Everything that a running agent would log as a warning is an error here, a missing
+ * authorized-keys file included: without it nobody can do anything, which nobody wants to find out later.
+ *
+ * The configuration was read before. Output is for a person, or for a deployment's log. */
+#include "agent/check.h"
+#include "agent/keys_file.h"
+#include "link/signer.h"
+#include "wire/authorized_keys.h"
+#include <unistd.h>
+
+typedef struct {
+    const char *file;
+    guint faults;
+} Check;
+
+static void
+line_refused(guint number, const char *reason, gpointer user_data)
+{
+    Check *check = user_data;
+
+    check->faults++;
+    g_printerr("%s:%u: line refused: %s\n", check->file, number, reason);
+}
+
+static void
+check_keys(Check *check)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GBytes) text = cbus_keys_file_read(check->file, geteuid(), &error);
+    gsize len = 0;
+
+    if (text == NULL) {
+        check->faults++;
+        g_printerr("%s\n", error->message);
+        return;
+    }
+    const char *data = g_bytes_get_data(text, &len);
+    g_autoptr(CbusAuthorizedKeys) keys = cbus_authorized_keys_parse(data, len, line_refused, check);
+    g_print("%s: %u authorized keys\n", check->file, cbus_authorized_keys_size(keys));
+}
+
+gboolean
+cbus_check(const char *key_file, const char *authorized_keys)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(CbusSecret) secret = cbus_secret_load(key_file, &error);
+    Check check = {.file = authorized_keys};
+    char nkey[CBUS_NKEY_LENGTH + 1];
+
+    if (secret != NULL) {
+        cbus_nkey_encode(cbus_secret_public(secret), nkey);
+        g_print("%s: this machine is %s\n", key_file, nkey);
+    } else {
+        check.faults++;
+        g_printerr("%s\n", error->message);
+    }
+    check_keys(&check);
+    return check.faults == 0;
+}

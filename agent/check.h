@@ -1,0 +1,7 @@
+/* cbus-agent --check: are the files in order? */
+#pragma once
+#include <glib.h>
+
+/* Says on standard error what is wrong with the key file and with authorized-keys, with line numbers. TRUE:
+ * nothing. */
+gboolean cbus_check(const char *key_file, const char *authorized_keys);

@@ -1,0 +1,289 @@
+/* cbus-agent: the machine's bus, reachable over NATS.
+ *
+ * This process becomes the network process; the connector is forked from it before it has a thread or a
+ * connection, and keeps the privileges that this one gives up (agent/connector.c says who may do what). Thus
+ * the process that an operator started, that systemd watches and that signals reach is the one that does the
+ * work, and the connector ends when this one does, whatever ended it.
+ *
+ * The order is what matters here: descriptors inherited by accident are closed first; settings and names are
+ * looked up while that may still be done; signals are blocked before the first thread so that they arrive on
+ * a descriptor in the loop; then fork, then privileges go, then NATS. SIGTERM and SIGINT end it in order
+ * within a second, SIGHUP has authorized-keys read again.
+ *
+ * Small by intent: one malloc arena, because the two or three threads that nats.c needs would otherwise each
+ * bring one. Exit status: 0 after a signal, 1 failed, 2 usage. */
+#include "agent/agent.h"
+#include "agent/check.h"
+#include "agent/notify.h"
+#include "agent/sandbox.h"
+#include "link/log.h"
+#include "link/settings.h"
+#include "wire/message.h"
+#include <malloc.h>
+#include <poll.h>
+#include <signal.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/pidfd.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define SYSTEM_BUS_MAX (32u * 1024 * 1024) /* bytes a message, by the system bus's own configuration */
+#define FLUSH_MS       300
+#define CONNECTOR_MS   300
+
+static const CbusSetting settings_table[] = {
+    {"nats", "NATS_URL", "nats://127.0.0.1:4222", "NATS servers", "URL[,URL…]"},
+    {"key", "NATS_HOST_KEY_FILE", "/etc/ssh/ssh_host_ed25519_key", "This machine's identity", "FILE"},
+    {"authorized-keys", NULL, "/etc/cbus/authorized_keys", "Who may use this machine's bus", "FILE"},
+    {"bus", NULL, "system", "Which bus", "system|session|ADDRESS"},
+    {"name", NULL, NULL, "What to call this machine (default: host name)", "NAME"},
+    {"creds", "NATS_CREDENTIALS_FILE", NULL, "NATS credentials", "FILE"},
+    {"jwt", "NATS_JWT_FILE", NULL, "NATS user JWT, to log in with the machine's key", "FILE"},
+    {"ca", NULL, NULL, "CA certificates that the NATS server must have", "FILE"},
+    {"cert", NULL, NULL, "Client certificate for NATS", "FILE"},
+    {"cert-key", NULL, NULL, "Key of the client certificate", "FILE"},
+    {"default-user", NULL, NULL, "Whose bus connections (default: whoever starts the agent)", "USER"},
+    {"network-user", NULL, NULL, "Whom the network process becomes (default: cbus, else nobody)", "USER"},
+    {"log-level", "LOG_LEVEL", "1", "0 warnings, 1 info, 2 debug", "LEVEL"},
+    {"check", NULL, NULL, "Check key and authorized-keys files, then exit", NULL},
+    {"version", NULL, NULL, "Print the version and exit", NULL},
+    {NULL},
+};
+
+typedef struct {
+    const CbusSettings *settings;
+    GMainLoop *main_loop;
+    CbusAgent *agent;
+    int signals;
+    gboolean failed;
+} Program;
+
+static int
+fail(const GError *error)
+{
+    g_printerr("cbus-agent: %s\n", error->message);
+    return 1;
+}
+
+static void
+raise_limits(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+/* Blocks the signals that the loop takes, and returns the descriptor they arrive on. */
+static int
+take_signals(void)
+{
+    sigset_t set;
+
+    signal(SIGPIPE, SIG_IGN);
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static void
+signal_event(guint32 events, gpointer user_data)
+{
+    Program *program = user_data;
+    struct signalfd_siginfo info;
+
+    if (read(program->signals, &info, sizeof info) != sizeof info)
+        return;
+    if (info.ssi_signo == SIGHUP)
+        cbus_agent_reload(program->agent);
+    else
+        g_main_loop_quit(program->main_loop);
+}
+
+static void
+agent_lost(gpointer user_data)
+{
+    Program *program = user_data;
+
+    program->failed = TRUE;
+    g_main_loop_quit(program->main_loop);
+}
+
+static void
+log_start(const CbusConnectorEnds *ends, const CbusSettings *settings)
+{
+    char nkey[CBUS_NKEY_LENGTH + 1];
+
+    cbus_nkey_encode(&ends->public_key, nkey);
+    cbus_log(G_LOG_LEVEL_INFO, "cbus-agent " CBUS_VERSION " starts", CBUS_LOG_MACHINE, nkey, "CBUS_BUS",
+             cbus_settings_get(settings, "bus"), "CBUS_NATS", cbus_settings_get(settings, "nats"), NULL);
+}
+
+/* Runs until a signal comes or the connector is lost. */
+static gboolean
+run_loop(Program *program, CbusLoop *loop, const CbusConnectorEnds *ends, const CbusServerInfo *info,
+         GError **error)
+{
+    const CbusSettings *settings = program->settings;
+    gboolean is_system = g_str_equal(cbus_settings_get(settings, "bus"), "system");
+    const CbusAgentOptions options = {
+        .nats = {.urls = cbus_settings_get(settings, "nats"),
+                 .creds_file = cbus_settings_get(settings, "creds"),
+                 .jwt_file = cbus_settings_get(settings, "jwt"),
+                 .ca_file = cbus_settings_get(settings, "ca"),
+                 .cert_file = cbus_settings_get(settings, "cert"),
+                 .cert_key_file = cbus_settings_get(settings, "cert-key")},
+        .message_limit = is_system ? SYSTEM_BUS_MAX : CBUS_MESSAGE_MAX,
+        .info = info,
+    };
+    CbusWatch *watch = cbus_poller_add(loop->poller, program->signals, EPOLLIN, signal_event, program, error);
+    gboolean started;
+
+    if (watch == NULL)
+        return FALSE;
+    program->agent = cbus_agent_new(loop, ends, &options, agent_lost, program, error);
+    started = program->agent != NULL;
+    if (started) {
+        log_start(ends, settings);
+        cbus_notify("READY=1");
+        g_main_loop_run(program->main_loop);
+        cbus_notify("STOPPING=1");
+        cbus_agent_stop(program->agent, "agent is shutting down", FLUSH_MS);
+        g_clear_pointer(&program->agent, cbus_agent_free);
+    }
+    cbus_watch_remove(watch);
+    return started && !program->failed;
+}
+
+/* The connector ends when its sockets do; leave nothing of it behind, but do not wait for ever. */
+static void
+await_connector(pid_t pid)
+{
+    struct pollfd ended = {.fd = pidfd_open(pid, 0), .events = POLLIN};
+
+    if (ended.fd >= 0) {
+        (void)poll(&ended, 1, CONNECTOR_MS);
+        close(ended.fd);
+    }
+    (void)waitpid(pid, NULL, WNOHANG);
+}
+
+static int
+run_network(const CbusSettings *settings, const CbusConnectorEnds *ends, const CbusServerInfo *info,
+            int signals)
+{
+    GMainContext *context = g_main_context_default();
+    Program program = {.settings = settings, .signals = signals};
+    g_autoptr(GError) error = NULL;
+    g_autoptr(CbusTurn) turn = cbus_turn_new(context);
+    g_autoptr(CbusPoller) poller = cbus_poller_new(context, &error);
+    gboolean done = FALSE;
+
+    if (poller != NULL) {
+        CbusLoop loop = {.context = context, .turn = turn, .poller = poller};
+        program.main_loop = g_main_loop_new(context, FALSE);
+        done = run_loop(&program, &loop, ends, info, &error);
+        g_main_loop_unref(program.main_loop);
+    }
+    if (error != NULL)
+        (void)fail(error);
+    await_connector(ends->pid);
+    return done ? 0 : 1;
+}
+
+/* Only root can make connections of others. */
+static gboolean
+check_default_user(const char *user, GError **error)
+{
+    if (user == NULL || geteuid() == 0 || g_str_equal(user, g_get_user_name()))
+        return TRUE;
+    g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
+                "default-user %s: only an agent that root starts can connect to the bus as another user",
+                user);
+    return FALSE;
+}
+
+static int
+start(const CbusSettings *settings)
+{
+    const CbusConnectorOptions connector = {
+        .key_file = cbus_settings_get(settings, "key"),
+        .authorized_keys = cbus_settings_get(settings, "authorized-keys"),
+        .bus = cbus_settings_get(settings, "bus"),
+        .user = cbus_settings_get(settings, "default-user"),
+    };
+    g_autoptr(GError) error = NULL;
+    g_autoptr(CbusServerInfo) info = cbus_server_info_new(cbus_settings_get(settings, "name"), &error);
+    CbusConnectorEnds ends;
+    CbusSandboxUser user = {0};
+    int signals;
+
+    if (info == NULL || !check_default_user(connector.user, &error))
+        return fail(error);
+    if (geteuid() == 0 && !cbus_sandbox_find(cbus_settings_get(settings, "network-user"), &user, &error))
+        return fail(error);
+    raise_limits();
+    signals = take_signals();
+    if (!cbus_connector_start(&connector, &ends, &error))
+        return fail(error);
+    if (!cbus_sandbox_enter(&user, &error))
+        return fail(error);
+    return run_network(settings, &ends, info, signals);
+}
+
+static gboolean
+read_log_level(const char *text, int *level, GError **error)
+{
+    guint64 value = 0;
+
+    if (!g_ascii_string_to_unsigned(text, 10, 0, 2, &value, error)) {
+        g_prefix_error(error, "log-level: ");
+        return FALSE;
+    }
+    *level = (int)value;
+    return TRUE;
+}
+
+int
+main(int argc, char **argv)
+{
+    static const char *const files[] = {"/etc/cbus/agent.conf", NULL};
+    g_autoptr(GError) error = NULL;
+    g_autoptr(CbusSettings) settings = NULL;
+    int log_level = 1;
+
+    (void)close_range(3, ~0u, 0);
+    (void)mallopt(M_ARENA_MAX, 1);
+    (void)umask(077);
+    cbus_sandbox_hide();
+    settings = cbus_settings_parse(settings_table, "agent", files,
+                                   "Makes this machine's D-Bus reachable over NATS.", &argc, &argv, &error);
+    if (settings == NULL || !read_log_level(cbus_settings_get(settings, "log-level"), &log_level, &error)) {
+        (void)fail(error);
+        return 2;
+    }
+    if (cbus_settings_flag(settings, "version")) {
+        g_print("cbus-agent %s\n", CBUS_VERSION);
+        return 0;
+    }
+    cbus_log_init("cbus-agent", log_level);
+    if (sodium_init() < 0) {
+        g_printerr("cbus-agent: libsodium does not start\n");
+        return 1;
+    }
+    if (cbus_settings_flag(settings, "check"))
+        return !cbus_check(cbus_settings_get(settings, "key"),
+                           cbus_settings_get(settings, "authorized-keys"));
+    return start(settings);
+}
