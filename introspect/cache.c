@@ -124,14 +124,15 @@ clear_node(gpointer node)
 guint
 cbus_service_tree_fill(CbusServiceTree *self, const CbusTree *tree, gint64 now)
 {
-    /* What was there before lives until the end, for the nodes that both have. */
-    g_autoptr(GTree) before = g_steal_pointer(&self->objects);
+    GTree *before = g_steal_pointer(&self->objects);
     g_autoptr(GHashTable) nodes = g_hash_table_new_full(NULL, NULL, NULL, clear_node);
     Filling filling = {.self = self, .nodes = nodes};
 
     cbus_service_tree_forget(self);
     cbus_node_store_touch(self->store, &self->link);
     cbus_tree_foreach(tree, fill_object, &filling);
+    /* Not before: nodes that both have need not be parsed again. */
+    g_clear_pointer(&before, g_tree_unref);
     self->filled_at = now;
     self->known = TRUE;
     return filling.left_out;
