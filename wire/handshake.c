@@ -63,7 +63,7 @@ struct _CbusHandshake {
     CbusSession *session;
 };
 
-G_DEFINE_QUARK(cbus - handshake - error - quark, cbus_handshake_error)
+G_DEFINE_QUARK(cbus_handshake_error_quark, cbus_handshake_error)
 
 static CbusHandshake *
 handshake_alloc(void)

@@ -31,7 +31,7 @@
 #define SSH_BLOB       51 /* s("ssh-ed25519") s(key) */
 #define SSH_BASE64     68 /* characters of it; 51 is a multiple of 3: no padding */
 
-G_DEFINE_QUARK(cbus - key - error - quark, cbus_key_error)
+G_DEFINE_QUARK(cbus_key_error_quark, cbus_key_error)
 
 guint
 cbus_key_hash(gconstpointer key)
