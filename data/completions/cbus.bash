@@ -1,0 +1,32 @@
+# bash completion for cbus(1)                                              -*- shell-script -*-
+
+_cbus() {
+    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} verb=${COMP_WORDS[1]} words
+    COMPREPLY=()
+    if ((COMP_CWORD == 1)); then
+        mapfile -t COMPREPLY < <(compgen -W "machines nkey trust --help --version" -- "$cur")
+        return
+    fi
+    case $prev in
+        --bus)
+            mapfile -t COMPREPLY < <(compgen -W "session system unix:path=" -- "$cur")
+            return
+            ;;
+        --public-key-file | --known-machines)
+            compopt -o filenames
+            mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+            return
+            ;;
+        --wait | --timeout | --public-key)
+            return
+            ;;
+    esac
+    case $verb in
+        machines) words="--wait --timeout --json --bus --help" ;;
+        nkey) words="--public-key --public-key-file --help" ;;
+        trust) words="--known-machines --help" ;;
+        *) return ;;
+    esac
+    [[ $cur == -* || $verb != trust ]] && mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
+}
+complete -F _cbus cbus
