@@ -185,7 +185,9 @@ report(const Listing *listing, gboolean json, double timeout)
     }
     online = cbus_roster_online(listing->roster);
     text = json ? cbus_roster_json(listing->roster) : cbus_roster_table(listing->roster, g_get_real_time());
-    if (json || listing->roster->len > 0)
+    if (json)
+        fputs(text, stdout); /* UTF-8 in any locale; g_print would make question marks of it */
+    else if (listing->roster->len > 0)
         g_print("%s", text);
     else
         g_printerr("cbus: no machine is known: none announced itself, and known_machines names none\n");

@@ -7,12 +7,13 @@
  * 3 no machine to ask or no proxy. What was asked for goes to standard output and everything else to standard
  * error, so that `$(cbus nkey …)` is what it says.
  *
- * Output is UTF-8 in a UTF-8 locale and transliterated in others (g_print does that); arguments are taken as
- * the locale has them. One thread. */
+ * Text is UTF-8 in a UTF-8 locale and transliterated in others (g_print does that), JSON is always UTF-8;
+ * arguments are taken as the locale has them. Output that can not be written is a failure. One thread. */
 #include "cli/cli.h"
 
 #include <locale.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 typedef struct {
@@ -87,10 +88,16 @@ run(const Verb *verb, int argc, char **argv)
     /* A vector that GOption may cut; the words stay the kernel's. */
     g_autofree char **words = g_memdup2(argv + 1, sizeof(char *) * (gsize)argc);
     g_autofree char *name = g_strdup_printf("cbus %s", verb->name);
+    CbusExit status;
 
     words[0] = name;
     g_set_prgname(name);
-    return (int)verb->run(argc - 1, words);
+    status = verb->run(argc - 1, words);
+    if ((fflush(stdout) != 0 || ferror(stdout)) && status == CBUS_EXIT_OK) {
+        cbus_cli_complain("can not write to standard output");
+        return CBUS_EXIT_FAILED;
+    }
+    return (int)status;
 }
 
 int

@@ -108,6 +108,21 @@ def test_json_holds_every_property(roster):
     assert db["State"] == "unauthorized"
 
 
+def test_json_is_utf8_in_any_locale(bus):
+    bus.order(own=True)
+    bus.machine(WEB, Name="zürich", Online=True)
+    process = subprocess.run([CBUS, "machines", "--json", "--bus", bus.address], capture_output=True, timeout=20,
+                             env={**os.environ, "LC_ALL": "C"})
+    assert json.loads(process.stdout.decode())[0]["Name"] == "zürich"
+
+
+def test_output_that_can_not_be_written_is_a_failure(roster):
+    with open("/dev/full", "w") as full:
+        for words in ([CBUS, "machines"], [CBUS, "machines", "--json"]):
+            process = subprocess.run([*words, "--bus", roster.address], stdout=full, stderr=subprocess.PIPE, timeout=20)
+            assert process.returncode == 1 and b"standard output" in process.stderr
+
+
 def test_no_machine_is_no_failure(bus):
     bus.order(own=True)
     result = bus.cbus("machines")
