@@ -99,5 +99,8 @@ cbus_is_string(CbusSpan text)
         if ((word | (word - ones)) & tops)
             return g_utf8_validate_len(text.text + i, text.len - i, NULL);
     }
-    return i == text.len || g_utf8_validate_len(text.text + i, text.len - i, NULL);
+    for (; i < text.len; i++)
+        if ((guint8)(text.text[i] - 1) >= 0x7f)
+            return g_utf8_validate_len(text.text + i, text.len - i, NULL);
+    return TRUE;
 }
