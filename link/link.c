@@ -23,7 +23,7 @@
  */
 #include "link/link_private.h"
 
-G_DEFINE_QUARK(cbus - link - error - quark, cbus_link_error)
+G_DEFINE_QUARK(cbus_link_error, cbus_link_error)
 
 #define PACKET_MIN (8u * 1024)
 #define INFO_MAX   255u
@@ -131,6 +131,20 @@ void
 cbus_link_set_backlog(CbusLink *link, CbusLinkBacklog backlog)
 {
     link->backlog = backlog;
+}
+
+static gboolean
+send_nowhere(const guint8 *packet, gsize len, gboolean probe, gpointer send_data)
+{
+    return FALSE;
+}
+
+void
+cbus_link_cut(CbusLink *link)
+{
+    link->send = send_nowhere;
+    link->backlog = NULL;
+    link->send_data = NULL;
 }
 
 const guint8 *

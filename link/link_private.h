@@ -119,6 +119,8 @@ void cbus_link_end(CbusLink *link, GError *reason, gboolean notify);
 void cbus_link_end_protocol(CbusLink *link, const char *format, ...) G_GNUC_PRINTF(2, 3);
 /* As cbus_link_fail(), but `ended` is called before this returns. Never from inside a call on LINK. */
 void cbus_link_end_now(CbusLink *link, CbusLinkError code, const char *message);
+/* The route is gone: SEND is not called again, and what is still sent is lost, which ends the link. */
+void cbus_link_cut(CbusLink *link);
 /* Around calls of handlers: a link freed in between goes when the last has returned. */
 void cbus_link_enter(CbusLink *link);
 void cbus_link_leave(CbusLink *link);
