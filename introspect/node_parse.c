@@ -273,23 +273,22 @@ static Place
 place_of(Place parent, const char *element)
 {
     static const struct {
-        Place parent;
         const char *element;
-        Place place;
+        Place parent, place;
     } grammar[] = {
-        {AT_TOP, "node", AT_NODE},
-        {AT_NODE, "interface", AT_INTERFACE},
-        {AT_NODE, "node", AT_NODE},
-        {AT_INTERFACE, "method", AT_METHOD},
-        {AT_INTERFACE, "signal", AT_SIGNAL},
-        {AT_INTERFACE, "property", AT_PROPERTY},
-        {AT_INTERFACE, "annotation", AT_NOTHING},
-        {AT_METHOD, "arg", AT_ARGUMENT},
-        {AT_METHOD, "annotation", AT_NOTHING},
-        {AT_SIGNAL, "arg", AT_ARGUMENT},
-        {AT_SIGNAL, "annotation", AT_NOTHING},
-        {AT_PROPERTY, "annotation", AT_NOTHING},
-        {AT_ARGUMENT, "annotation", AT_NOTHING},
+        {"node", AT_TOP, AT_NODE},
+        {"interface", AT_NODE, AT_INTERFACE},
+        {"node", AT_NODE, AT_NODE},
+        {"method", AT_INTERFACE, AT_METHOD},
+        {"signal", AT_INTERFACE, AT_SIGNAL},
+        {"property", AT_INTERFACE, AT_PROPERTY},
+        {"annotation", AT_INTERFACE, AT_NOTHING},
+        {"arg", AT_METHOD, AT_ARGUMENT},
+        {"annotation", AT_METHOD, AT_NOTHING},
+        {"arg", AT_SIGNAL, AT_ARGUMENT},
+        {"annotation", AT_SIGNAL, AT_NOTHING},
+        {"annotation", AT_PROPERTY, AT_NOTHING},
+        {"annotation", AT_ARGUMENT, AT_NOTHING},
     };
 
     for (guint i = 0; i < G_N_ELEMENTS(grammar); i++)
