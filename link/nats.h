@@ -10,6 +10,15 @@
 
 typedef struct _CbusNats CbusNats;
 
+typedef enum {
+    CBUS_NATS_ERROR_OPTIONS, /* an option, URL or file that can not be used */
+    CBUS_NATS_ERROR_CONNECT, /* no server answers as one */
+    CBUS_NATS_ERROR_LOGIN,   /* the server does not let us in */
+    CBUS_NATS_ERROR_LOST,    /* a connection that was there is gone */
+} CbusNatsError;
+#define CBUS_NATS_ERROR (cbus_nats_error_quark())
+GQuark cbus_nats_error_quark(void);
+
 /* Signs a login nonce; called on the WORKER thread, may block. NULL if none. */
 typedef gboolean (*CbusNonceSigner)(const char *nonce, guint8 signature[CBUS_SIGNATURE_BYTES],
                                     gpointer user_data, GError **error);
@@ -22,6 +31,7 @@ typedef struct {
     const CbusKey *identity; /* with SIGNER: log in by NKey, or by jwt_file and signature. NULL: neither. */
     CbusNonceSigner signer;
     gpointer signer_data;
+    guint beat_ms; /* how often a silent connection is looked at; 0: 6 000 */
 } CbusNatsOptions; /* all copied */
 
 typedef struct {
@@ -39,8 +49,8 @@ typedef void (*CbusNatsFunc)(const char *subject, const char *reply, guint8 *dat
 CbusNats *cbus_nats_new(CbusLoop *loop, const CbusNatsOptions *options, const CbusNatsHandler *handler,
                         gpointer user_data, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 void cbus_nats_start(CbusNats *nats);
-/* Sends what is buffered (bounded, does not block longer than TIMEOUT_MS), then destroys. For a clean stop
- * only. */
+/* Safe in every handler and function; none is called afterwards, the signer neither. Writes what the kernel
+ * takes at once; see cbus_nats_flush(). */
 void cbus_nats_free(CbusNats *nats);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CbusNats, cbus_nats_free)
 /* Tries to write out what is buffered for at most TIMEOUT_MS: for the farewell of a clean stop, nowhere else.

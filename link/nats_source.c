@@ -1,0 +1,250 @@
+/* The socket of a nats.c connection as a GSource.
+ *
+ * nats.c hands its socket to an external loop through four callbacks: attach (called on whatever thread runs
+ * natsConnection_Connect, here the worker), and read, write and detach (called with the connection's lock
+ * held, on whatever thread uses or closes the connection, here the loop). Attach only takes note of the
+ * descriptor and sets its options; nothing polls before the loop has taken the connection over and calls
+ * cbus_nats_source_start(). Write means "there are bytes in my buffer": the owner defers its write to the end
+ * of the turn. When the library removes the read event, it is about to close the descriptor, so polling stops
+ * at once.
+ *
+ * TLS: nats.c reads a record with a loop around SSL_read that waits, on our thread, for the rest of a record
+ * of which only a part has come: measured, half a record stalled the loop for three seconds. So on a TLS
+ * connection the record's header is looked at with MSG_PEEK, and the read event is withheld until the record
+ * is whole, with SO_RCVLOWAT telling the kernel when to wake us. Whether a connection is TLS is known from
+ * the first byte after the hand-over: NATS commands begin with a letter, '+' or '-', TLS records with 20
+ * to 24.
+ *
+ * Trust: the peer is hostile. A record longer than TLS allows is not waited for: the library sees it and
+ * fails. A peer that never completes a record is ended by the heartbeat. Fields written by attach are read by
+ * the loop only after the worker has handed the connection over (under a lock: nats_dial.c). */
+#include "link/nats_source.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#define TLS_HEADER     5
+#define TLS_RECORD_MAX (TLS_HEADER + 16384 + 2048)
+#define DEAD_PEER_MS   15000 /* unacknowledged bytes for so long end the connection */
+
+typedef enum {
+    FRAMING_UNKNOWN,
+    FRAMING_PLAIN,
+    FRAMING_TLS,
+} Framing;
+
+typedef struct {
+    GSource base;
+    CbusNatsSource *owner;
+} SocketSource;
+
+struct _CbusNatsSource {
+    int fd;           /* −1: not attached, or closed by the library */
+    GSource *polling; /* NULL: stopped */
+    gpointer tag;
+    const CbusNatsSourceHandler *handler;
+    gpointer user_data;
+    Framing framing;
+    int low_water;
+};
+
+static natsStatus
+on_attach(void **user_data, void *loop, natsConnection *connection, natsSock socket)
+{
+    CbusNatsSource *source = loop;
+    int one = 1;
+    unsigned int dead = DEAD_PEER_MS;
+
+    source->fd = socket;
+    *user_data = source;
+    /* Each is an improvement, none a condition. */
+    fcntl(socket, F_SETFD, FD_CLOEXEC);
+    setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    setsockopt(socket, IPPROTO_TCP, TCP_USER_TIMEOUT, &dead, sizeof dead);
+    return NATS_OK;
+}
+
+/* The library closes it right after. */
+static void
+forget_descriptor(CbusNatsSource *source)
+{
+    cbus_nats_source_stop(source);
+    source->fd = -1;
+}
+
+static natsStatus
+on_read_event(void *user_data, bool add)
+{
+    if (!add)
+        forget_descriptor(user_data);
+    return NATS_OK;
+}
+
+static natsStatus
+on_write_event(void *user_data, bool add)
+{
+    CbusNatsSource *source = user_data;
+
+    if (add && source->polling != NULL)
+        source->handler->want_write(source->user_data);
+    return NATS_OK;
+}
+
+static natsStatus
+on_detach(void *user_data)
+{
+    forget_descriptor(user_data);
+    return NATS_OK;
+}
+
+CbusNatsSource *
+cbus_nats_source_new(void)
+{
+    CbusNatsSource *source = g_new0(CbusNatsSource, 1);
+
+    source->fd = -1;
+    source->low_water = 1;
+    return source;
+}
+
+natsStatus
+cbus_nats_source_install(CbusNatsSource *source, natsOptions *options)
+{
+    return natsOptions_SetEventLoop(options, source, on_attach, on_read_event, on_write_event, on_detach);
+}
+
+void
+cbus_nats_source_free(CbusNatsSource *source)
+{
+    if (source == NULL)
+        return;
+    cbus_nats_source_stop(source);
+    g_free(source);
+}
+
+static void
+set_low_water(CbusNatsSource *source, int bytes)
+{
+    if (bytes == source->low_water)
+        return;
+    source->low_water = bytes;
+    setsockopt(source->fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof bytes);
+}
+
+/* TRUE also at the end of the stream and for errors: those the library must see. */
+static gboolean
+has_whole_record(CbusNatsSource *source)
+{
+    guint8 header[TLS_HEADER];
+    gssize n = recv(source->fd, header, sizeof header, MSG_PEEK | MSG_DONTWAIT);
+    int available = 0;
+    int record;
+
+    if (n < 0)
+        return errno != EAGAIN;
+    if (n == 0)
+        return TRUE;
+    if (source->framing == FRAMING_UNKNOWN)
+        source->framing = header[0] >= 20 && header[0] <= 24 ? FRAMING_TLS : FRAMING_PLAIN;
+    if (source->framing == FRAMING_PLAIN)
+        return TRUE;
+    record = n < TLS_HEADER ? TLS_HEADER : TLS_HEADER + (header[3] << 8 | header[4]);
+    if (record > TLS_RECORD_MAX || ioctl(source->fd, FIONREAD, &available) < 0 ||
+        (n == TLS_HEADER && available >= record)) {
+        set_low_water(source, 1);
+        return TRUE;
+    }
+    set_low_water(source, record);
+    return FALSE;
+}
+
+gboolean
+cbus_nats_source_has_input(CbusNatsSource *source)
+{
+    int available = 0;
+
+    if (source->polling == NULL)
+        return FALSE;
+    if (source->framing != FRAMING_PLAIN)
+        return has_whole_record(source);
+    return ioctl(source->fd, FIONREAD, &available) == 0 && available > 0;
+}
+
+static gboolean
+socket_dispatch(GSource *base, GSourceFunc callback, gpointer user_data)
+{
+    CbusNatsSource *source = ((SocketSource *)base)->owner;
+    GIOCondition condition = g_source_query_unix_fd(base, source->tag);
+    gboolean ended = (condition & (G_IO_HUP | G_IO_ERR)) != 0;
+
+    if ((condition & G_IO_OUT) != 0)
+        source->handler->writable(source->user_data);
+    /* The source may be stopped by now, but is freed only from an idle callback. */
+    if (!g_source_is_destroyed(base) && (ended || (condition & G_IO_IN) != 0) &&
+        (ended || source->framing == FRAMING_PLAIN || has_whole_record(source)))
+        source->handler->readable(source->user_data);
+    return G_SOURCE_CONTINUE;
+}
+
+static GSourceFuncs socket_funcs = {
+    .dispatch = socket_dispatch,
+};
+
+void
+cbus_nats_source_start(CbusNatsSource *source, GMainContext *context, const CbusNatsSourceHandler *handler,
+                       gpointer user_data)
+{
+    source->handler = handler;
+    source->user_data = user_data;
+    source->polling = g_source_new(&socket_funcs, sizeof(SocketSource));
+    ((SocketSource *)source->polling)->owner = source;
+    g_source_set_static_name(source->polling, "cbus-nats");
+    source->tag = g_source_add_unix_fd(source->polling, source->fd, G_IO_IN);
+    g_source_attach(source->polling, context);
+}
+
+void
+cbus_nats_source_stop(CbusNatsSource *source)
+{
+    if (source->polling == NULL)
+        return;
+    g_source_destroy(source->polling);
+    g_clear_pointer(&source->polling, g_source_unref);
+    source->tag = NULL;
+}
+
+void
+cbus_nats_source_await_write(CbusNatsSource *source, gboolean await)
+{
+    if (source->polling != NULL)
+        g_source_modify_unix_fd(source->polling, source->tag, await ? G_IO_IN | G_IO_OUT : G_IO_IN);
+}
+
+void
+cbus_nats_source_shutdown(CbusNatsSource *source)
+{
+    if (source->fd >= 0)
+        shutdown(source->fd, SHUT_RDWR);
+}
+
+void
+cbus_nats_source_linger(CbusNatsSource *source)
+{
+    struct linger off = {.l_onoff = 0};
+
+    if (source->fd >= 0)
+        setsockopt(source->fd, SOL_SOCKET, SO_LINGER, &off, sizeof off);
+}
+
+gboolean
+cbus_nats_source_wait_write(CbusNatsSource *source, gint64 deadline_us)
+{
+    struct pollfd room = {.fd = source->fd, .events = POLLOUT};
+    gint64 left = deadline_us - g_get_monotonic_time();
+
+    return source->fd >= 0 && left > 0 && poll(&room, 1, (int)(left / 1000) + 1) > 0;
+}
