@@ -82,18 +82,18 @@ put_fields(Writer *writer, const CbusHeader *header)
     CbusSpan path = header->path;
     if (header->path_prefix.len > 0 && path.len == 1)
         path.len = 0;
-    put_text_field(writer, 1, 'o', header->path_prefix, path);
-    put_text_field(writer, 2, 's', none, header->interface);
-    put_text_field(writer, 3, 's', none, header->member);
-    put_text_field(writer, 4, 's', none, header->error_name);
+    put_text_field(writer, CBUS_FIELD_PATH, 'o', header->path_prefix, path);
+    put_text_field(writer, CBUS_FIELD_INTERFACE, 's', none, header->interface);
+    put_text_field(writer, CBUS_FIELD_MEMBER, 's', none, header->member);
+    put_text_field(writer, CBUS_FIELD_ERROR_NAME, 's', none, header->error_name);
     if (header->reply_serial != 0) {
-        begin_field(writer, 5, 'u');
+        begin_field(writer, CBUS_FIELD_REPLY_SERIAL, 'u');
         put_u32(writer, header->reply_serial);
     }
-    put_text_field(writer, 6, 's', none, header->destination);
-    put_text_field(writer, 7, 's', none, header->sender);
+    put_text_field(writer, CBUS_FIELD_DESTINATION, 's', none, header->destination);
+    put_text_field(writer, CBUS_FIELD_SENDER, 's', none, header->sender);
     if (header->signature.len > 0) {
-        begin_field(writer, 8, 'g');
+        begin_field(writer, CBUS_FIELD_SIGNATURE, 'g');
         writer->begin[writer->at++] = (guint8)header->signature.len;
         put_bytes(writer, header->signature);
         writer->begin[writer->at++] = 0;

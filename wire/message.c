@@ -19,23 +19,10 @@
 /* A field's value lies in the header's array, in a struct and in a variant. */
 #define FIELD_DEPTH 2
 
-enum {
-    FIELD_PATH = 1,
-    FIELD_INTERFACE = 2,
-    FIELD_MEMBER = 3,
-    FIELD_ERROR_NAME = 4,
-    FIELD_REPLY_SERIAL = 5,
-    FIELD_DESTINATION = 6,
-    FIELD_SENDER = 7,
-    FIELD_SIGNATURE = 8,
-    FIELD_UNIX_FDS = 9,
-    FIELD_LAST = FIELD_UNIX_FDS,
-};
-
-static const char field_type[FIELD_LAST + 1] = {
-    [FIELD_PATH] = 'o',       [FIELD_INTERFACE] = 's',    [FIELD_MEMBER] = 's',
-    [FIELD_ERROR_NAME] = 's', [FIELD_REPLY_SERIAL] = 'u', [FIELD_DESTINATION] = 's',
-    [FIELD_SENDER] = 's',     [FIELD_SIGNATURE] = 'g',    [FIELD_UNIX_FDS] = 'u',
+static const char field_type[CBUS_FIELD_LAST + 1] = {
+    [CBUS_FIELD_PATH] = 'o',       [CBUS_FIELD_INTERFACE] = 's',    [CBUS_FIELD_MEMBER] = 's',
+    [CBUS_FIELD_ERROR_NAME] = 's', [CBUS_FIELD_REPLY_SERIAL] = 'u', [CBUS_FIELD_DESTINATION] = 's',
+    [CBUS_FIELD_SENDER] = 's',     [CBUS_FIELD_SIGNATURE] = 'g',    [CBUS_FIELD_UNIX_FDS] = 'u',
 };
 
 G_DEFINE_QUARK(cbus - message - fault - quark, cbus_message_fault)
@@ -109,20 +96,20 @@ static gboolean
 set_text(CbusMessage *out, guint8 code, CbusSpan text, GError **error)
 {
     switch (code) {
-        case FIELD_PATH:
+        case CBUS_FIELD_PATH:
             return set_path(out, text, error);
-        case FIELD_INTERFACE:
+        case CBUS_FIELD_INTERFACE:
             return set_interface(out, text, error);
-        case FIELD_MEMBER:
+        case CBUS_FIELD_MEMBER:
             out->member = text;
             return cbus_is_member(text) || invalid(error, "MEMBER is no member name");
-        case FIELD_ERROR_NAME:
+        case CBUS_FIELD_ERROR_NAME:
             out->error_name = text;
             return cbus_is_interface(text) || invalid(error, "ERROR_NAME is no error name");
-        case FIELD_DESTINATION:
+        case CBUS_FIELD_DESTINATION:
             out->destination = text;
             return cbus_is_bus_name(text) || invalid(error, "DESTINATION is no bus name");
-        case FIELD_SENDER:
+        case CBUS_FIELD_SENDER:
             out->sender = text;
             return cbus_is_bus_name(text) || invalid(error, "SENDER is no bus name");
         default:
@@ -136,7 +123,7 @@ read_number(CbusMessage *out, CbusCursor *cursor, guint8 code, GError **error)
     guint32 value;
     if (!cbus_cursor_u32(cursor, &value))
         return invalid(error, "a header field is cut off or its padding is not zero");
-    if (code == FIELD_UNIX_FDS)
+    if (code == CBUS_FIELD_UNIX_FDS)
         out->unix_fds = value;
     else if (value == 0)
         return invalid(error, "REPLY_SERIAL is 0");
@@ -201,7 +188,7 @@ read_fields(CbusMessage *out, const guint8 *data, gsize end, GError **error)
         guint8 code = data[cursor.at++];
         if (code == 0)
             return invalid(error, "a header field has the code 0");
-        if (code > FIELD_LAST) {
+        if (code > CBUS_FIELD_LAST) {
             if (!cbus_variant_check(data, end, out->endian, &cursor.at, FIELD_DEPTH, error))
                 return FALSE;
             continue;

@@ -17,6 +17,20 @@ typedef enum {
     CBUS_MESSAGE_SIGNAL = 4,
 } CbusMessageType;
 
+/* Codes of the header fields; 0 is invalid, others are skipped. */
+typedef enum {
+    CBUS_FIELD_PATH = 1,
+    CBUS_FIELD_INTERFACE = 2,
+    CBUS_FIELD_MEMBER = 3,
+    CBUS_FIELD_ERROR_NAME = 4,
+    CBUS_FIELD_REPLY_SERIAL = 5,
+    CBUS_FIELD_DESTINATION = 6,
+    CBUS_FIELD_SENDER = 7,
+    CBUS_FIELD_SIGNATURE = 8,
+    CBUS_FIELD_UNIX_FDS = 9,
+    CBUS_FIELD_LAST = CBUS_FIELD_UNIX_FDS,
+} CbusField;
+
 #define CBUS_ENDIAN_NATIVE (G_BYTE_ORDER == G_LITTLE_ENDIAN ? 'l' : 'B')
 
 #define CBUS_FLAG_NO_REPLY      0x1
@@ -68,9 +82,9 @@ typedef struct {
  * BODY_LEN bytes of body. Values are trusted to be valid. Returns the offset in OUT where the message begins.
  */
 gsize cbus_header_append(GByteArray *out, const CbusHeader *header, gsize body_len);
-/* After a body whose length was not known: sets the body length of the message at OFFSET to what was appended
- * since the header. FALSE if the message outgrew 128 MiB (OUT is cut back to OFFSET). BODY_OFFSET is OUT's
- * length after cbus_header_append. */
+/* Sets the body length of the message at OFFSET to what was appended since its header; BODY_OFFSET is OUT's
+ * length after cbus_header_append. FALSE if the message outgrew 128 MiB or its header fields 64 MiB, as a
+ * path from outside may with a prefix (OUT is cut back to OFFSET). */
 gboolean cbus_header_close(GByteArray *out, gsize offset, gsize body_offset) G_GNUC_WARN_UNUSED_RESULT;
 
 /* Small whole messages that CBus itself sends (native endian): a body of strings only (TYPES is "", "s",
