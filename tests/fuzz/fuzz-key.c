@@ -4,6 +4,15 @@
 
 #include <string.h>
 
+static void
+read_secret(const guint8 *data, gsize len)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(CbusSecret) secret = cbus_secret_parse(data, len, &error);
+    FUZZ_CHECK((secret == NULL) == (error != NULL));
+    FUZZ_CHECK(error == NULL || g_utf8_validate(error->message, -1, NULL));
+}
+
 int
 LLVMFuzzerTestOneInput(const guint8 *data, gsize len)
 {
@@ -21,9 +30,11 @@ LLVMFuzzerTestOneInput(const guint8 *data, gsize len)
         cbus_nkey_encode(&key, nkey);
         FUZZ_CHECK(len == CBUS_NKEY_LENGTH && memcmp(nkey, text, len) == 0);
     }
-    g_clear_error(&error);
-    g_autoptr(CbusSecret) secret = cbus_secret_parse(data, len, &error);
-    FUZZ_CHECK((secret == NULL) == (error != NULL));
-    FUZZ_CHECK(error == NULL || g_utf8_validate(error->message, -1, NULL));
+    read_secret(data, len);
+    /* And as what stands in an OpenSSH file, which base64 would hide from a fuzzer. */
+    g_autofree char *base64 = g_base64_encode(data, len);
+    g_autofree char *file = g_strconcat("-----BEGIN OPENSSH PRIVATE KEY-----\n", base64,
+                                        "\n-----END OPENSSH PRIVATE KEY-----\n", NULL);
+    read_secret((const guint8 *)file, strlen(file));
     return 0;
 }
