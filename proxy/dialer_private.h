@@ -1,0 +1,99 @@
+/* Inside the dialer: what dialer.c, dial_peer.c and dial_attempt.c share. Loop thread only. */
+#pragma once
+#include "link/link_private.h"
+#include "proxy/dialer.h"
+#include "wire/handshake.h"
+#include "wire/subject.h"
+
+#define CBUS_CANDIDATES  4 /* instances of one agent that are remembered */
+#define CBUS_ATTEMPTS    64
+#define CBUS_PRESENCE_US (15 * G_USEC_PER_SEC)
+#define CBUS_ATTEMPT_US  (5 * G_USEC_PER_SEC)
+
+typedef struct _CbusPeer CbusPeer;
+typedef struct _CbusCandidate CbusCandidate;
+typedef struct _CbusAttempt CbusAttempt;
+
+/* Where the packets of one link go; lives from the welcome until the link is forgotten. */
+typedef struct {
+    CbusDialer *dialer;
+    CbusLink *link;
+    CbusKey agent;
+    guint8 id[CBUS_LINK_ID_BYTES];
+    char in[CBUS_SUBJECT_MAX], gone[CBUS_SUBJECT_MAX];
+} CbusRoute;
+
+/* One process that announced itself under an agent's identity. */
+struct _CbusCandidate {
+    CbusPeer *peer;
+    CbusInstance instance;
+    gboolean used, tried, was_linked;
+    gint64 seen_at, next_try;
+    guint backoff_s;
+    CbusAttempt *attempt;
+};
+
+/* A wanted agent. */
+struct _CbusPeer {
+    CbusDialer *dialer;
+    CbusKey agent;
+    CbusLink *link; /* the owner's */
+    CbusInstance link_instance;
+    gint64 linked_at, seen_at, wanted_at;
+    gboolean present; /* heard within 15 s, and no farewell since */
+    gboolean twins_logged;
+    CbusCandidate candidates[CBUS_CANDIDATES];
+    GList waiting;
+    gboolean is_waiting;
+    gboolean told; /* STATE and MESSAGE are what the user heard last */
+    CbusDialState state;
+    char *message;
+};
+
+struct _CbusDialer {
+    CbusLoop *loop;
+    CbusNats *nats;
+    CbusSigner *signer;
+    CbusBudget *budget;
+    CbusDialerHandler handler;
+    gpointer user_data;
+    CbusInstance instance;
+    gboolean up;
+    GHashTable *peers;  /* CbusKey in CbusPeer → CbusPeer */
+    GHashTable *routes; /* link id in CbusRoute → CbusRoute */
+    GQueue waiting;     /* of CbusPeer: something may have to be tried */
+    guint attempts;     /* under way, those that nobody seems to answer not counted */
+    GSource *tick, *pump;
+    guint out, gone, here;
+    gint64 asked_at;       /* when "who is there?" was published */
+    gint64 strangers_from; /* the second in which STRANGERS are counted */
+    guint strangers;
+};
+
+/* dialer.c */
+void cbus_dialer_pump(CbusDialer *dialer, CbusPeer *peer); /* have PEER looked at, soon */
+CbusRoute *cbus_route_new(CbusDialer *dialer, const CbusKey *agent, const CbusInstance *instance);
+void cbus_route_drop(CbusRoute *route); /* cuts its link, if any */
+
+/* dial_peer.c */
+CbusPeer *cbus_peer_new(CbusDialer *dialer, const CbusKey *agent);
+void cbus_peer_free(gpointer peer);
+void cbus_peer_tell(CbusPeer *peer, CbusDialState state, const char *message);
+void cbus_peer_heard(CbusPeer *peer, const CbusPresence *presence);
+void cbus_peer_gone(CbusPeer *peer);                 /* a 503 */
+gboolean cbus_peer_tick(CbusPeer *peer, gint64 now); /* TRUE: it just vanished */
+gboolean cbus_peer_try(CbusPeer *peer);              /* starts what is due; TRUE: it just vanished */
+void cbus_peer_link_over(CbusPeer *peer, const GError *reason); /* its owner forgot it */
+void cbus_peer_reset(CbusPeer *peer, const char *message);      /* NATS is down */
+
+/* dial_attempt.c */
+void cbus_attempt_start(CbusCandidate *candidate);
+void cbus_attempt_drop(CbusCandidate *candidate);
+void cbus_attempt_doubt(CbusAttempt *attempt); /* a 503 */
+gboolean cbus_attempt_read_welcome(CbusAttempt *attempt, const guint8 *data, gsize len);
+void cbus_attempt_tick(CbusAttempt *attempt, gint64 now);
+/* How an attempt ends; implemented in dial_peer.c. The attempt is gone already. LINK: the user's from now on.
+ */
+void cbus_candidate_failed(CbusCandidate *candidate, CbusDialState state, const char *message);
+void cbus_candidate_linked(CbusCandidate *candidate, CbusLink *link, const char *name, const char *machine_id,
+                           const char *boot_id, const char *version);
