@@ -198,6 +198,21 @@ cbus_mirror_forward(CbusMirror *self, CbusService *service, CbusSpan path, const
     trim_scratch(self);
 }
 
+/* The call was answered, but not in a way that could be passed on. */
+static void
+answer_lost_reply(CbusMirror *self, const CbusCaller *caller, guint32 serial, const GError *fault)
+{
+    const char *name = CBUS_DBUS_ERROR("NoReply");
+    g_autofree char *text = g_strdup_printf("%s: %s; the call was executed, but its reply can not be shown",
+                                            self->label, fault->message);
+
+    if (g_error_matches(fault, CBUS_MESSAGE_FAULT, CBUS_MESSAGE_FAULT_DESCRIPTORS))
+        name = CBUS_DBUS_ERROR("NotSupported");
+    else if (g_error_matches(fault, CBUS_MESSAGE_FAULT, CBUS_MESSAGE_FAULT_LIMIT))
+        name = CBUS_DBUS_ERROR("LimitsExceeded");
+    cbus_mirror_answer_error(self, caller, serial, name, text);
+}
+
 gboolean
 cbus_mirror_relay(CbusMirror *self, const CbusCaller *caller, guint32 serial, const CbusService *service,
                   const CbusMessage *reply, GError **error)
@@ -214,13 +229,15 @@ cbus_mirror_relay(CbusMirror *self, const CbusCaller *caller, guint32 serial, co
         .signature = reply->signature,
     };
     g_autoptr(GError) fault = NULL;
-    const char *name;
 
     if (caller->gone)
         return TRUE;
     if (cbus_mirror_has_descriptors(reply)) {
         fault = g_error_new_literal(CBUS_MESSAGE_FAULT, CBUS_MESSAGE_FAULT_DESCRIPTORS,
                                     "the reply holds file descriptors, which can not cross");
+    } else if (cbus_front_pending(self->front) + reply->size > CBUS_MIRROR_FRONT_BYTES) {
+        fault = g_error_new_literal(CBUS_MESSAGE_FAULT, CBUS_MESSAGE_FAULT_LIMIT,
+                                    "too many bytes wait for the session bus");
     } else {
         gboolean done =
             cbus_mirror_append(cbus_front_begin(self->front), &header, reply, &translation, &fault);
@@ -229,18 +246,7 @@ cbus_mirror_relay(CbusMirror *self, const CbusCaller *caller, guint32 serial, co
         if (done)
             return TRUE;
     }
-    if (g_error_matches(fault, CBUS_MESSAGE_FAULT, CBUS_MESSAGE_FAULT_DESCRIPTORS))
-        name = CBUS_DBUS_ERROR("NotSupported");
-    else if (g_error_matches(fault, CBUS_MESSAGE_FAULT, CBUS_MESSAGE_FAULT_LIMIT))
-        name = CBUS_DBUS_ERROR("LimitsExceeded");
-    else
-        name = CBUS_DBUS_ERROR("NoReply");
-    {
-        g_autofree char *text = g_strdup_printf(
-            "%s: %s; the call was executed, but its reply can not be shown", self->label, fault->message);
-
-        cbus_mirror_answer_error(self, caller, serial, name, text);
-    }
+    answer_lost_reply(self, caller, serial, fault);
     if (g_error_matches(fault, CBUS_MESSAGE_FAULT, CBUS_MESSAGE_FAULT_INVALID)) {
         g_propagate_error(error, g_steal_pointer(&fault));
         return FALSE;

@@ -16,6 +16,8 @@
 #define CBUS_MIRROR_QUEUE_BYTES (16u * 1024 * 1024)
 #define CBUS_MIRROR_SERVICES    8192 /* names kept of one machine */
 #define CBUS_MIRROR_WAITING     256  /* introspections that wait for one thing */
+/* Unwritten bytes above which replies become errors: the front gives up its connection at 256 MiB. */
+#define CBUS_MIRROR_FRONT_BYTES (192u * 1024 * 1024)
 #define CBUS_MIRROR_OLD_S       600
 #define CBUS_MIRROR_LAST_SERIAL 0x7fff0000u
 

@@ -326,6 +326,18 @@ test_bounds_what_waits_to_be_sent(void)
 }
 
 static void
+test_answers_though_the_session_bus_stalls(void)
+{
+    Fake *fake = settled();
+    guint32 serial = fake_ping(fake, ":1.7", A);
+
+    fake->front.pending = 193 * 1024 * 1024;
+    fake_reply(fake, 0, fake_last(fake, 0), g_variant_new("(s)", "much"));
+    fake_assert_error(fake, serial, "org.freedesktop.DBus.Error.LimitsExceeded", "was executed");
+    fake_free(fake);
+}
+
+static void
 test_declines_calls_of_remote_peers(void)
 {
     Fake *fake = settled();
@@ -359,6 +371,7 @@ main(int argc, char **argv)
     g_test_add_func("/mirror/refused", test_passes_on_why_a_channel_was_refused);
     g_test_add_func("/mirror/hostile-bus", test_ends_the_channel_of_a_hostile_bus);
     g_test_add_func("/mirror/quota", test_bounds_what_waits_to_be_sent);
+    g_test_add_func("/mirror/stalled-session-bus", test_answers_though_the_session_bus_stalls);
     g_test_add_func("/mirror/declines", test_declines_calls_of_remote_peers);
     return g_test_run();
 }

@@ -1,0 +1,32 @@
+"""Stacks for the tests: a shared one for what leaves no trace, one of its own for each test that breaks things."""
+import pathlib
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+
+from stack import Stack  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def shared():
+    with Stack() as running:
+        yield running
+        running.check()
+
+
+@pytest.fixture
+def stack(shared):
+    """The shared stack, whole before and after the test."""
+    shared.check()
+    yield shared
+    shared.check()
+
+
+@pytest.fixture
+def own():
+    """A stack that the test may break; the proxy must outlive it."""
+    with Stack() as running:
+        yield running
+        assert running.proxy.running, running.proxy.log()[-3000:]

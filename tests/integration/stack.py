@@ -1,0 +1,367 @@
+"""A whole CBus without machines: nats-server, a remote bus with a test service, cbus-agent on it, a session bus and
+cbus-proxy on that; each a real program, private, on a free port or in a temporary directory.
+
+Everything can be killed and started again by itself. A Stack is a context manager; whatever it started ends with it, in
+the reverse order. Nothing sleeps: wait_for() polls a condition, Client.wait() runs the main loop until one holds.
+"""
+import contextlib
+import json
+import os
+import pathlib
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+from gi.repository import Gio, GLib
+
+TOP = pathlib.Path(__file__).resolve().parents[2]
+BUILD = pathlib.Path(os.environ.get("CBUS_BUILD", TOP / "build")).resolve()
+NAME = "ie.bmcgee.CBus"
+ROOT = "/ie/bmcgee/CBus"
+TEST = "com.example.Test"
+
+BUS_CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
+ "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig>
+  <type>session</type>
+  <listen>unix:path={directory}/bus</listen>
+  <servicedir>{directory}/services</servicedir>
+  <auth>EXTERNAL</auth>
+  <policy context="default">
+    <allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/>
+  </policy>
+  <limit name="max_incoming_bytes">1000000000</limit>
+  <limit name="max_outgoing_bytes">1000000000</limit>
+  <limit name="max_message_size">134217728</limit>
+  <limit name="max_replies_per_connection">{replies}</limit>
+  <limit name="max_match_rules_per_connection">50000</limit>
+</busconfig>
+"""
+
+
+def wait_for(condition, what, timeout=15.0):
+    """Polls until condition() is true and returns its value."""
+    end = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError(f"timed out after {timeout:g} s waiting for {what}")
+        select.select([], [], [], 0.02)
+
+
+def escape(service):
+    """A bus name as an element of an object path."""
+    return "".join(c if c.isalnum() and c.isascii() and not (i == 0 and c.isdigit()) else f"_{ord(c):02x}"
+                   for i, c in enumerate(service))
+
+
+class Program:
+    """One child process with its output in a file."""
+
+    def __init__(self, name, directory):
+        self.name = name
+        self.log_file = pathlib.Path(directory) / f"{name}.log"
+        self.process = None
+
+    def spawn(self, argv, **kwargs):
+        assert not self.running, f"{self.name} is running already"
+        with open(self.log_file, "ab") as log:
+            self.process = subprocess.Popen([str(a) for a in argv], stdout=kwargs.pop("stdout", log), stderr=log,
+                                            stdin=subprocess.DEVNULL, start_new_session=True, **kwargs)
+        return self
+
+    @property
+    def running(self):
+        return self.process is not None and self.process.poll() is None
+
+    def log(self):
+        return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
+
+    def kill(self):
+        if self.running:
+            self.process.kill()
+        if self.process:
+            self.process.wait()
+
+    def terminate(self, timeout=5):
+        """SIGTERM; returns the exit status."""
+        if self.running:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(timeout) if self.process else None
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+
+
+class Bus(Program):
+    """A private dbus-daemon; its address stays the same over restarts."""
+
+    def __init__(self, name, directory, replies=128):
+        super().__init__(name, directory)
+        self.directory = pathlib.Path(directory) / name
+        (self.directory / "services").mkdir(parents=True)
+        self.config = self.directory / "bus.conf"
+        self.config.write_text(BUS_CONFIG.format(directory=self.directory, replies=replies))
+        self.address = f"unix:path={self.directory}/bus"
+
+    def start(self):
+        with contextlib.suppress(FileNotFoundError):
+            (self.directory / "bus").unlink()
+        self.spawn(["dbus-daemon", f"--config-file={self.config}", "--nofork", "--nopidfile", "--print-address=1"],
+                   stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout.readline(), self.log()
+        return self
+
+    def activatable(self, name, argv):
+        (self.directory / "services" / f"{name}.service").write_text(
+            f"[D-BUS Service]\nName={name}\nExec={' '.join(str(a) for a in argv)}\n")
+
+
+class NatsServer(Program):
+    def __init__(self, directory):
+        super().__init__("nats", directory)
+        self.directory = pathlib.Path(directory) / "nats"
+        self.directory.mkdir()
+        self.port = -1
+
+    def start(self):
+        for old in self.directory.glob("*.ports"):
+            old.unlink()
+        self.spawn(["nats-server", "-a", "127.0.0.1", "-p", self.port, "--ports_file_dir", self.directory])
+
+        def url():
+            assert self.running, self.log()[-1000:]
+            for file in self.directory.glob("*.ports"):
+                with contextlib.suppress(json.JSONDecodeError, OSError):
+                    return json.loads(file.read_text())["nats"][0]
+            return None
+
+        self.port = int(wait_for(url, "nats-server to listen").rsplit(":", 1)[1])
+        return self
+
+    @property
+    def url(self):
+        return f"nats://127.0.0.1:{self.port}"
+
+
+class Client:
+    """A GDBus connection to a bus, and the signals it saw."""
+
+    def __init__(self, address):
+        flags = Gio.DBusConnectionFlags.AUTHENTICATION_CLIENT | Gio.DBusConnectionFlags.MESSAGE_BUS_CONNECTION
+        self.connection = Gio.DBusConnection.new_for_address_sync(address, flags, None, None)
+        self.connection.set_exit_on_close(False)
+        self.signals = []
+
+    def close(self):
+        if not self.connection.is_closed():
+            self.connection.close_sync(None)
+
+    def call(self, destination, path, interface, member, signature=None, *args, timeout=15,
+             flags=Gio.DBusCallFlags.NONE):
+        """The reply's values; GLib.Error for an error reply."""
+        parameters = GLib.Variant(signature, args) if signature else None
+        reply = self.connection.call_sync(destination, path, interface, member, parameters, None, flags,
+                                          int(timeout * 1000), None)
+        return reply.unpack()
+
+    def start(self, destination, path, interface, member, signature=None, *args, timeout=60):
+        """Begins a call; returns a list that gets its reply (a tuple) or its error once it is there."""
+        result = []
+
+        def done(connection, reply):
+            try:
+                result.append(connection.call_finish(reply).unpack())
+            except GLib.Error as error:
+                result.append(error)
+
+        parameters = GLib.Variant(signature, args) if signature else None
+        self.connection.call(destination, path, interface, member, parameters, None, Gio.DBusCallFlags.NONE,
+                             int(timeout * 1000), None, done)
+        return result
+
+    def error(self, *args, **kwargs):
+        """(name, message) of the error reply that the call must get."""
+        try:
+            value = self.call(*args, **kwargs)
+        except GLib.Error as error:
+            return split_error(error)
+        raise AssertionError(f"an error was expected, not {value!r}")
+
+    def watch(self, interface=None, member=None, path_prefix=None):
+        """Collects signals of the mirror as (path, interface, member, values) from now on."""
+        def seen(_connection, _sender, path, signal_interface, signal_member, values):
+            if path_prefix is None or path.startswith(path_prefix):
+                self.signals.append((path, signal_interface, signal_member, values.unpack()))
+
+        self.connection.signal_subscribe(NAME, interface, member, None, None, Gio.DBusSignalFlags.NONE, seen)
+        self.call("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "GetId")
+
+    def wait(self, condition, what, timeout=15.0):
+        """Runs the main loop until condition() is true; returns its value."""
+        end = time.monotonic() + timeout
+        ticking = GLib.timeout_add(50, lambda: True)
+        try:
+            while True:
+                value = condition()
+                if value:
+                    return value
+                if time.monotonic() > end:
+                    raise AssertionError(f"timed out after {timeout:g} s waiting for {what}; signals: {self.signals}")
+                GLib.MainContext.default().iteration(True)
+        finally:
+            GLib.source_remove(ticking)
+
+
+def split_error(error):
+    name = Gio.DBusError.get_remote_error(error)
+    Gio.DBusError.strip_remote_error(error)
+    return name, error.message
+
+
+class Stack:
+    """One remote bus with an agent, one session bus with a proxy, one broker between them."""
+
+    def __init__(self, replies=128, known=True):
+        self.stack = contextlib.ExitStack()
+        self.replies = replies
+        self.known = known
+        self.clients = []
+
+    def __enter__(self):
+        try:
+            return self._start()
+        except BaseException:
+            self.stack.close()
+            raise
+
+    def __exit__(self, *exc):
+        self.stack.close()
+
+    def _key(self, name):
+        file = self.directory / name
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", str(file)], check=True)
+        return file
+
+    def _start(self):
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="cbus-test-"))
+        self.stack.callback(shutil.rmtree, self.directory, ignore_errors=True)
+        self.machine_key = self._key("machine")
+        self.operator_key = self._key("operator")
+        self.nkey = subprocess.run([str(BUILD / "cli" / "cbus"), "nkey", "--public-key-file", f"{self.machine_key}.pub"],
+                                   check=True, capture_output=True, text=True).stdout.strip()
+        self.authorized = self.directory / "authorized_keys"
+        self.authorized.write_text(pathlib.Path(f"{self.operator_key}.pub").read_text())
+        self.authorized.chmod(0o600)
+        self.known_machines = self.directory / "known_machines"
+        self.known_machines.write_text(f"{self.nkey} web1\n" if self.known else "")
+
+        self.nats = NatsServer(self.directory)
+        self.remote = Bus("remote", self.directory, self.replies)
+        self.session = Bus("session", self.directory, 50000)
+        self.service = Program("service", self.directory)
+        self.agent = Program("agent", self.directory)
+        self.proxy = Program("proxy", self.directory)
+        self.remote.activatable("com.example.Lazy", [sys.executable, TOP / "tests/integration/service.py", "com.example.Lazy"])
+        for program in (self.nats, self.remote, self.session, self.service):
+            self.stack.callback(program.kill)
+            if program is not self.service:
+                program.start()
+        self.start_service()
+        self.stack.callback(self.agent.kill)
+        self.start_agent()
+        self.stack.callback(self.proxy.kill)
+        self.start_proxy()
+        self.stack.callback(self._close_clients)
+        self.client = self.new_client()
+        self.wait_online()
+        return self
+
+    def start_service(self):
+        """com.example.One and com.example.Two, of one process."""
+        self.service.spawn([sys.executable, TOP / "tests/integration/service.py", "com.example.One", "com.example.Two"],
+                           stdout=subprocess.PIPE, text=True,
+                           env={**os.environ, "DBUS_SESSION_BUS_ADDRESS": self.remote.address})
+        assert self.service.process.stdout.readline() == "ready\n", self.service.log()
+
+    def start_agent(self):
+        self.agent.spawn([BUILD / "agent/cbus-agent", "--nats", self.nats.url, "--key", self.machine_key,
+                          "--authorized-keys", self.authorized, "--bus", self.remote.address, "--name", "remote-host"])
+
+    def start_proxy(self):
+        self.proxy.spawn([BUILD / "proxy/cbus-proxy", "--nats", self.nats.url, "--key", self.operator_key, "--bus",
+                          self.session.address, "--known-machines", self.known_machines, "--runtime-dir",
+                          self.directory / "runtime"])
+
+    def new_client(self):
+        client = Client(self.session.address)
+        self.clients.append(client)
+        return client
+
+    def _close_clients(self):
+        for client in self.clients:
+            client.close()
+
+    # Places
+
+    @property
+    def machine(self):
+        return f"{ROOT}/{self.nkey}"
+
+    def path(self, service="com.example.One", below="/"):
+        return f"{self.machine}/{escape(service)}{'' if below == '/' else below}"
+
+    # Calls
+
+    def call(self, member, signature=None, *args, service="com.example.One", below="/com/example/Test", interface=TEST,
+             client=None, **kwargs):
+        return (client or self.client).call(NAME, self.path(service, below), interface, member, signature, *args, **kwargs)
+
+    def start(self, member, signature=None, *args, service="com.example.One", below="/com/example/Test", client=None):
+        return (client or self.client).start(NAME, self.path(service, below), TEST, member, signature, *args)
+
+    def error(self, member, signature=None, *args, service="com.example.One", below="/com/example/Test", interface=TEST,
+              **kwargs):
+        return self.client.error(NAME, self.path(service, below), interface, member, signature, *args, **kwargs)
+
+    def introspect(self, path):
+        return self.client.call(NAME, path, "org.freedesktop.DBus.Introspectable", "Introspect")[0]
+
+    def property(self, name):
+        return self.client.call(NAME, self.machine, "org.freedesktop.DBus.Properties", "Get", "(ss)",
+                                "ie.bmcgee.CBus1.Machine", name)[0]
+
+    def state(self):
+        with contextlib.suppress(GLib.Error):
+            return self.property("State")
+        return None
+
+    def wait_state(self, state, timeout=15.0):
+        wait_for(lambda: self.state() == state, f"State to be {state}; proxy: {self.proxy.log()[-2000:]}; "
+                 f"agent: {self.agent.log()[-2000:]}", timeout)
+
+    def wait_online(self, service="com.example.One", timeout=15.0):
+        """Until SERVICE is listed on an online machine."""
+        def listed():
+            for program in (self.proxy, self.agent):
+                assert program.running, f"{program.name} ended with {program.process.returncode}: {program.log()[-3000:]}"
+            with contextlib.suppress(GLib.Error):
+                return self.property("Online") and service in self.property("Services")
+            return False
+
+        wait_for(listed, f"{service} on an online machine; proxy: {self.proxy.log()[-2000:]}; agent: "
+                 f"{self.agent.log()[-2000:]}", timeout)
+
+    def check(self):
+        """Both daemons live and said nothing that no daemon should say."""
+        for program in (self.proxy, self.agent):
+            assert program.running, f"{program.name} ended with {program.process.returncode}: {program.log()[-3000:]}"
+            for word in ("CRITICAL", "ERROR: AddressSanitizer", "runtime error:"):
+                assert word not in program.log(), program.log()[-4000:]

@@ -1,0 +1,162 @@
+"""What the mirror promises when something breaks: every call is answered, by the error that says what is known."""
+import time
+
+from gi.repository import GLib
+from stack import NAME, TEST, split_error, wait_for
+
+DBUS_ERROR = "org.freedesktop.DBus.Error."
+OFFLINE = "ie.bmcgee.CBus1.Error.Offline"
+PATH = "/com/example/Test"
+
+
+def answered(stack, calls, timeout):
+    """(name, message) of each of CALLS, all of which must be answered by an error within TIMEOUT seconds."""
+    stack.client.wait(lambda: all(calls), f"{sum(not c for c in calls)} answers", timeout)
+    assert all(isinstance(call[0], GLib.Error) for call in calls)
+    return [split_error(call[0]) for call in calls]
+
+
+def hang(stack, count=10):
+    """COUNT calls that arrived and will not be answered."""
+    calls = [stack.start("Hang") for _ in range(count)]
+    assert stack.call("Echo", "(v)", GLib.Variant("u", 1)) == (1,)
+    return calls
+
+
+def test_a_service_that_crashes_in_mid_call(own):
+    calls = hang(own)
+    name, _message = own.error("Crash")
+    assert name == DBUS_ERROR + "NoReply"
+    for name, _message in answered(own, calls, 3):
+        assert name == DBUS_ERROR + "NoReply"
+    wait_for(lambda: own.error("Echo")[0] == DBUS_ERROR + "UnknownObject", "the name to be gone")
+    own.service.kill()
+    own.start_service()
+    own.wait_online()
+    assert own.call("Echo", "(v)", GLib.Variant("u", 2)) == (2,)
+    own.check()
+
+
+def test_the_agent_is_killed(own):
+    calls = hang(own)
+    own.agent.kill()
+    began = time.monotonic()
+    for name, message in answered(own, calls, 3):
+        assert name == DBUS_ERROR + "NoReply"
+        assert "web1" in message
+    assert time.monotonic() - began < 3
+    own.wait_state("offline", 3)
+    assert own.property("LastError") != ""
+    assert own.property("Online") is False
+    name, message = own.error("Echo", "(v)", GLib.Variant("u", 2))
+    assert name == OFFLINE
+    assert "web1" in message
+    own.start_agent()
+    own.wait_online()
+    assert own.call("Echo", "(v)", GLib.Variant("u", 3)) == (3,)
+    own.check()
+
+
+def test_the_broker_is_killed_and_started_again_in_mid_load(own):
+    calls = hang(own)
+    own.nats.kill()
+    for name, message in answered(own, calls, 3):
+        assert name == DBUS_ERROR + "NoReply"
+        assert "web1" in message
+    own.wait_state("offline", 3)
+    assert own.error("Echo", "(v)", GLib.Variant("u", 2))[0] == OFFLINE
+    own.nats.start()
+    own.wait_online()
+    assert own.call("Echo", "(v)", GLib.Variant("u", 3)) == (3,)
+    own.check()
+
+
+def test_no_call_is_lost_or_run_twice_while_the_broker_comes_and_goes(own):
+    calls = []
+    for number in range(300):
+        if number == 100:
+            own.nats.kill()
+        elif number == 200:
+            own.nats.start()
+            own.wait_online()
+        calls.append(own.start("Notify", "(s)", str(number)))
+    own.client.wait(lambda: all(calls), "every answer", 20)
+    notes = own.call("Notified")[0]
+    assert len(notes) == len(set(notes))
+    for number, call in enumerate(calls):
+        if not isinstance(call[0], GLib.Error):
+            assert str(number) in notes
+            continue
+        name, _message = split_error(call[0])
+        assert name in (OFFLINE, DBUS_ERROR + "NoReply")
+        if name == OFFLINE:
+            assert str(number) not in notes
+    assert not isinstance(calls[0][0], GLib.Error) and not isinstance(calls[-1][0], GLib.Error)
+    own.check()
+
+
+def test_the_remote_bus_is_killed_and_started_again(own):
+    calls = hang(own)
+    own.remote.kill()
+    for name, message in answered(own, calls, 3):
+        assert name == DBUS_ERROR + "NoReply"
+        assert "web1" in message
+    name, message = own.error("Echo", "(v)", GLib.Variant("u", 2))
+    assert name in (OFFLINE, DBUS_ERROR + "NoReply"), (name, message)
+    assert "web1" in message
+    own.service.kill()
+    own.remote.start()
+    own.start_service()
+    own.wait_online()
+    assert own.call("Echo", "(v)", GLib.Variant("u", 3)) == (3,)
+    own.check()
+
+
+def test_an_agent_that_stops_answering(own):
+    calls = hang(own, 3)
+    own.agent.process.send_signal(19)
+    for name, message in answered(own, calls, 15):
+        assert name == DBUS_ERROR + "NoReply"
+        assert "web1" in message
+    own.agent.process.send_signal(18)
+    own.wait_online(timeout=30)
+    own.check()
+
+
+def test_signals_and_introspection_come_back_after_a_new_link(own):
+    own.introspect(own.path())
+    own.agent.kill()
+    own.wait_state("offline", 3)
+    name, message = own.client.error(NAME, own.path(), "org.freedesktop.DBus.Introspectable", "Introspect")
+    assert name == OFFLINE
+    assert "web1" in message
+    assert "com_2eexample" not in own.introspect(own.machine)
+    own.start_agent()
+    own.wait_online()
+    assert "com" in own.introspect(own.path())
+    client = own.new_client()
+    client.watch(TEST, "Emitted")
+    own.call("Emit", "(o)", "/x")
+    client.wait(lambda: len(client.signals) == 2, "both signals")
+    own.check()
+
+
+def test_too_many_calls_are_refused_at_once(own):
+    calls = [own.start("Hang") for _ in range(8 * 96 + 40)]
+    own.client.wait(lambda: sum(bool(c) for c in calls) >= 40, "the refusals")
+    refused = [split_error(call[0]) for call in calls if call]
+    assert len(refused) == 40
+    assert all(name == DBUS_ERROR + "LimitsExceeded" and "web1" in message for name, message in refused)
+    own.check()
+
+
+def test_the_proxy_stops_in_order_and_answers_what_is_pending(own):
+    calls = hang(own, 3)
+    began = time.monotonic()
+    own.proxy.process.terminate()
+    for name, _message in answered(own, calls, 2):
+        assert name == DBUS_ERROR + "NoReply"
+    assert own.proxy.process.wait(3) == 0
+    assert time.monotonic() - began < 2
+    own.start_proxy()
+    own.wait_online()
