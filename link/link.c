@@ -43,7 +43,7 @@ cbus_link_new(CbusLoop *loop, CbusSide side, CbusSession *session, gsize max_pay
     link->handler = *handler;
     link->user_data = user_data;
     link->packet_max = CLAMP(max_payload, PACKET_MIN, CBUS_PACKET_MAX);
-    link->channels = g_hash_table_new_full(g_direct_hash, g_direct_equal, NULL, cbus_channel_free);
+    link->channels = g_hash_table_new_full(g_direct_hash, g_direct_equal, NULL, cbus_link_channel_free);
     link->pack.func = cbus_link_pack;
     link->pack.user_data = link;
     g_queue_init(&link->ready);

@@ -39,7 +39,7 @@ cbus_link_add_channel(CbusLink *link, guint32 id)
 
 /* The link has let go of it already (its lists, its share of what is being assembled). */
 void
-cbus_channel_free(gpointer data)
+cbus_link_channel_free(gpointer data)
 {
     CbusChannel *channel = data;
 
@@ -56,7 +56,7 @@ cbus_channel_free(gpointer data)
 static void
 detach(CbusLink *link, CbusChannel *channel)
 {
-    cbus_channel_discard(link, channel);
+    cbus_link_channel_discard(link, channel);
     if (channel->is_in_batch) {
         channel->is_in_batch = FALSE;
         g_queue_unlink(&link->in_batch, &channel->in_batch);
@@ -83,7 +83,7 @@ cbus_link_channel_over(CbusLink *link, CbusChannel *channel, const char *error_n
     if (!silent && link->handler.channel_closed != NULL)
         link->handler.channel_closed(link, channel->id, error_name, message, link->user_data);
     link->leaving = NULL;
-    cbus_channel_free(channel);
+    cbus_link_channel_free(channel);
 }
 
 guint32
@@ -143,7 +143,7 @@ cbus_link_close_channel(CbusLink *link, guint32 id, const char *error_name, cons
         cbus_assembly_clear(link, &channel->tree);
     }
     if (discard)
-        cbus_channel_discard(link, channel);
+        cbus_link_channel_discard(link, channel);
     if (channel->first == NULL)
         cbus_link_say_closed(link, channel);
 }

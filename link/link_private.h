@@ -145,7 +145,7 @@ void cbus_link_check_backlog(CbusLink *link);
 
 /* link_queue.c */
 void cbus_link_drain(CbusLink *link);
-void cbus_channel_discard(CbusLink *link, CbusChannel *channel);
+void cbus_link_channel_discard(CbusLink *link, CbusChannel *channel);
 
 /* link_channel.c */
 CbusChannel *cbus_link_channel(const CbusLink *link, guint32 id);
@@ -156,7 +156,7 @@ void cbus_link_remove_channel(CbusLink *link, CbusChannel *channel);
 /* Tells the user and forgets the channel. Between cbus_link_enter() and cbus_link_leave(). */
 void cbus_link_channel_over(CbusLink *link, CbusChannel *channel, const char *error_name,
                             const char *message);
-void cbus_channel_free(gpointer channel);
+void cbus_link_channel_free(gpointer channel);
 
 /* credit.c */
 void cbus_credit_init(CbusLink *link);

@@ -162,7 +162,7 @@ pop(CbusLink *link, CbusChannel *channel)
 }
 
 void
-cbus_channel_discard(CbusLink *link, CbusChannel *channel)
+cbus_link_channel_discard(CbusLink *link, CbusChannel *channel)
 {
     while (channel->first != NULL)
         pop(link, channel);

@@ -112,7 +112,7 @@ static void
 begin_link(CbusAttempt *attempt, const guint8 *signature)
 {
     static const CbusLinkHandler handler = {.server_info = on_server_info, .ended = on_ended};
-    CbusPeer *peer = attempt->candidate->peer;
+    CbusDialPeer *peer = attempt->candidate->peer;
     CbusDialer *dialer = peer->dialer;
     CbusSession *session = cbus_handshake_take_session(attempt->handshake);
     CbusRoute *route = cbus_route_new(dialer, &peer->agent, &attempt->candidate->instance);
@@ -199,7 +199,7 @@ cbus_attempt_tick(CbusAttempt *attempt, gint64 now)
 void
 cbus_attempt_start(CbusCandidate *candidate)
 {
-    CbusPeer *peer = candidate->peer;
+    CbusDialPeer *peer = candidate->peer;
     CbusDialer *dialer = peer->dialer;
     CbusAttempt *attempt = g_new0(CbusAttempt, 1);
     char subject[CBUS_SUBJECT_MAX], gone[CBUS_SUBJECT_MAX];

@@ -24,10 +24,10 @@
 #define TWINS_US      (2 * G_USEC_PER_SEC)  /* presence that was under way when the link was made */
 #define UNHEARD_US    (2 * G_USEC_PER_SEC)
 
-CbusPeer *
-cbus_peer_new(CbusDialer *dialer, const CbusKey *agent)
+CbusDialPeer *
+cbus_dial_peer_new(CbusDialer *dialer, const CbusKey *agent)
 {
-    CbusPeer *peer = g_new0(CbusPeer, 1);
+    CbusDialPeer *peer = g_new0(CbusDialPeer, 1);
 
     peer->dialer = dialer;
     peer->agent = *agent;
@@ -37,7 +37,7 @@ cbus_peer_new(CbusDialer *dialer, const CbusKey *agent)
 }
 
 static void
-forget_candidates(CbusPeer *peer)
+forget_candidates(CbusDialPeer *peer)
 {
     for (guint i = 0; i < CBUS_CANDIDATES; i++) {
         cbus_attempt_drop(&peer->candidates[i]);
@@ -46,9 +46,9 @@ forget_candidates(CbusPeer *peer)
 }
 
 void
-cbus_peer_free(gpointer data)
+cbus_dial_peer_free(gpointer data)
 {
-    CbusPeer *peer = data;
+    CbusDialPeer *peer = data;
 
     forget_candidates(peer);
     if (peer->is_waiting)
@@ -58,7 +58,7 @@ cbus_peer_free(gpointer data)
 }
 
 void
-cbus_peer_tell(CbusPeer *peer, CbusDialState state, const char *message)
+cbus_dial_peer_tell(CbusDialPeer *peer, CbusDialState state, const char *message)
 {
     CbusDialer *dialer = peer->dialer;
 
@@ -72,7 +72,7 @@ cbus_peer_tell(CbusPeer *peer, CbusDialState state, const char *message)
 }
 
 static CbusCandidate *
-find_candidate(CbusPeer *peer, const CbusInstance *instance)
+find_candidate(CbusDialPeer *peer, const CbusInstance *instance)
 {
     for (guint i = 0; i < CBUS_CANDIDATES; i++) {
         if (peer->candidates[i].used && cbus_instance_equal(&peer->candidates[i].instance, instance))
@@ -83,7 +83,7 @@ find_candidate(CbusPeer *peer, const CbusInstance *instance)
 
 /* NULL: all places are taken by handshakes under way. */
 static CbusCandidate *
-add_candidate(CbusPeer *peer, const CbusInstance *instance)
+add_candidate(CbusDialPeer *peer, const CbusInstance *instance)
 {
     CbusCandidate *oldest = NULL;
 
@@ -102,7 +102,7 @@ add_candidate(CbusPeer *peer, const CbusInstance *instance)
 }
 
 static void
-farewell(CbusPeer *peer, const CbusInstance *instance)
+farewell(CbusDialPeer *peer, const CbusInstance *instance)
 {
     CbusCandidate *candidate = find_candidate(peer, instance);
 
@@ -118,7 +118,7 @@ farewell(CbusPeer *peer, const CbusInstance *instance)
 }
 
 static void
-note_twins(CbusPeer *peer, const CbusCandidate *candidate, gint64 now)
+note_twins(CbusDialPeer *peer, const CbusCandidate *candidate, gint64 now)
 {
     char nkey[CBUS_NKEY_LENGTH + 1];
 
@@ -132,7 +132,7 @@ note_twins(CbusPeer *peer, const CbusCandidate *candidate, gint64 now)
 }
 
 void
-cbus_peer_heard(CbusPeer *peer, const CbusPresence *presence)
+cbus_dial_peer_heard(CbusDialPeer *peer, const CbusPresence *presence)
 {
     gint64 now = g_get_monotonic_time();
 
@@ -161,7 +161,7 @@ cbus_peer_heard(CbusPeer *peer, const CbusPresence *presence)
 }
 
 static gboolean
-is_due(const CbusPeer *peer, const CbusCandidate *candidate, gint64 now)
+is_due(const CbusDialPeer *peer, const CbusCandidate *candidate, gint64 now)
 {
     if (!candidate->used || candidate->attempt != NULL || now < candidate->next_try ||
         now - candidate->seen_at > CBUS_PRESENCE_US)
@@ -170,7 +170,7 @@ is_due(const CbusPeer *peer, const CbusCandidate *candidate, gint64 now)
 }
 
 gboolean
-cbus_peer_try(CbusPeer *peer)
+cbus_dial_peer_try(CbusDialPeer *peer)
 {
     CbusDialer *dialer = peer->dialer;
     gint64 now = g_get_monotonic_time();
@@ -186,13 +186,14 @@ cbus_peer_try(CbusPeer *peer)
             return FALSE;
         }
         if (!peer->told || peer->state == CBUS_DIAL_OFFLINE)
-            cbus_peer_tell(peer, CBUS_DIAL_CONNECTING, "");
+            cbus_dial_peer_tell(peer, CBUS_DIAL_CONNECTING, "");
         cbus_attempt_start(candidate);
     }
     if (hopeful || peer->link != NULL || !peer->present)
         return FALSE;
     peer->present = FALSE;
-    cbus_peer_tell(peer, CBUS_DIAL_OFFLINE, "its agent said farewell, or fell silent before the link ended");
+    cbus_dial_peer_tell(peer, CBUS_DIAL_OFFLINE,
+                        "its agent said farewell, or fell silent before the link ended");
     return TRUE;
 }
 
@@ -209,14 +210,14 @@ cbus_candidate_failed(CbusCandidate *candidate, CbusDialState state, const char 
 {
     candidate->tried = TRUE;
     back_off(candidate, g_get_monotonic_time());
-    cbus_peer_tell(candidate->peer, state, message);
+    cbus_dial_peer_tell(candidate->peer, state, message);
 }
 
 void
 cbus_candidate_linked(CbusCandidate *candidate, CbusLink *link, const char *name, const char *machine_id,
                       const char *boot_id, const char *version)
 {
-    CbusPeer *peer = candidate->peer;
+    CbusDialPeer *peer = candidate->peer;
     CbusDialer *dialer = peer->dialer;
     CbusKey agent = peer->agent;
     CbusLink *older = g_steal_pointer(&peer->link);
@@ -232,7 +233,7 @@ cbus_candidate_linked(CbusCandidate *candidate, CbusLink *link, const char *name
 }
 
 void
-cbus_peer_link_over(CbusPeer *peer, const GError *reason)
+cbus_dial_peer_link_over(CbusDialPeer *peer, const GError *reason)
 {
     gint64 now = g_get_monotonic_time();
     CbusCandidate *candidate = find_candidate(peer, &peer->link_instance);
@@ -254,7 +255,7 @@ cbus_peer_link_over(CbusPeer *peer, const GError *reason)
 }
 
 void
-cbus_peer_gone(CbusPeer *peer)
+cbus_dial_peer_gone(CbusDialPeer *peer)
 {
     gboolean trying = FALSE;
 
@@ -267,13 +268,13 @@ cbus_peer_gone(CbusPeer *peer)
         trying = TRUE;
     }
     if (trying && (!peer->told || peer->state <= CBUS_DIAL_CONNECTING))
-        cbus_peer_tell(
+        cbus_dial_peer_tell(
             peer, CBUS_DIAL_OFFLINE,
             "nobody listens for its packets: its agent is not running or lost its NATS connection");
 }
 
 gboolean
-cbus_peer_tick(CbusPeer *peer, gint64 now)
+cbus_dial_peer_tick(CbusDialPeer *peer, gint64 now)
 {
     gboolean due = FALSE;
 
@@ -287,22 +288,23 @@ cbus_peer_tick(CbusPeer *peer, gint64 now)
     if (peer->link != NULL)
         return FALSE;
     if (peer->seen_at == 0 && !peer->told && now - peer->wanted_at >= UNHEARD_US)
-        cbus_peer_tell(peer, CBUS_DIAL_OFFLINE,
-                       "no presence heard from it: is cbus-agent running there, on the same NATS server?");
+        cbus_dial_peer_tell(
+            peer, CBUS_DIAL_OFFLINE,
+            "no presence heard from it: is cbus-agent running there, on the same NATS server?");
     if (!peer->present || now - peer->seen_at <= CBUS_PRESENCE_US)
         return FALSE;
     peer->present = FALSE;
     forget_candidates(peer);
-    cbus_peer_tell(peer, CBUS_DIAL_OFFLINE, "no presence heard from it for 15 seconds");
+    cbus_dial_peer_tell(peer, CBUS_DIAL_OFFLINE, "no presence heard from it for 15 seconds");
     return TRUE;
 }
 
 void
-cbus_peer_reset(CbusPeer *peer, const char *message)
+cbus_dial_peer_reset(CbusDialPeer *peer, const char *message)
 {
     forget_candidates(peer);
     if (peer->link != NULL)
         cbus_link_fail(peer->link, CBUS_LINK_ERROR_LOST, message);
     else
-        cbus_peer_tell(peer, CBUS_DIAL_OFFLINE, message);
+        cbus_dial_peer_tell(peer, CBUS_DIAL_OFFLINE, message);
 }

@@ -71,9 +71,9 @@ on_pump(gpointer user_data)
 
     g_clear_pointer(&dialer->pump, g_source_unref);
     while (dialer->up && dialer->attempts < CBUS_ATTEMPTS && dialer->waiting.length > 0) {
-        CbusPeer *peer = g_queue_pop_head_link(&dialer->waiting)->data;
+        CbusDialPeer *peer = g_queue_pop_head_link(&dialer->waiting)->data;
         peer->is_waiting = FALSE;
-        if (cbus_peer_try(peer))
+        if (cbus_dial_peer_try(peer))
             g_array_append_val(vanished, peer->agent);
     }
     tell_vanished(dialer, vanished);
@@ -81,7 +81,7 @@ on_pump(gpointer user_data)
 }
 
 void
-cbus_dialer_pump(CbusDialer *dialer, CbusPeer *peer)
+cbus_dialer_pump(CbusDialer *dialer, CbusDialPeer *peer)
 {
     if (peer != NULL && !peer->is_waiting) {
         peer->is_waiting = TRUE;
@@ -116,8 +116,8 @@ on_tick(gpointer user_data)
 
     g_hash_table_iter_init(&iter, dialer->peers);
     while (g_hash_table_iter_next(&iter, NULL, &peer)) {
-        if (cbus_peer_tick(peer, now))
-            g_array_append_val(vanished, ((CbusPeer *)peer)->agent);
+        if (cbus_dial_peer_tick(peer, now))
+            g_array_append_val(vanished, ((CbusDialPeer *)peer)->agent);
     }
     if (dialer->up && now - dialer->asked_at >= ASK_US)
         ask_who(dialer, now);
@@ -132,7 +132,7 @@ on_welcome(CbusDialer *dialer, const char *subject, const guint8 *data, gsize le
 
     if (len != CBUS_WELCOME_BYTES || !cbus_subject_agent(subject, &agent))
         return;
-    CbusPeer *peer = g_hash_table_lookup(dialer->peers, &agent);
+    CbusDialPeer *peer = g_hash_table_lookup(dialer->peers, &agent);
     for (guint i = 0; peer != NULL && i < CBUS_CANDIDATES; i++) {
         if (peer->candidates[i].attempt != NULL &&
             cbus_attempt_read_welcome(peer->candidates[i].attempt, data, len))
@@ -160,14 +160,15 @@ on_gone(const char *subject, const char *reply, guint8 *data, gsize len, gpointe
 {
     CbusDialer *dialer = user_data;
     CbusKey agent;
-    CbusPeer *peer = cbus_subject_agent(subject, &agent) ? g_hash_table_lookup(dialer->peers, &agent) : NULL;
+    CbusDialPeer *peer =
+        cbus_subject_agent(subject, &agent) ? g_hash_table_lookup(dialer->peers, &agent) : NULL;
 
     if (peer != NULL)
-        cbus_peer_gone(peer);
+        cbus_dial_peer_gone(peer);
 }
 
 /* An agent that is not wanted yet; NULL: it stays so. */
-static CbusPeer *
+static CbusDialPeer *
 consider(CbusDialer *dialer, const CbusKey *agent)
 {
     gint64 now = g_get_monotonic_time();
@@ -193,12 +194,12 @@ on_here(const char *subject, const char *reply, guint8 *data, gsize len, gpointe
     if (!cbus_presence_read(data, len, &presence) || !cbus_subject_agent(subject, &agent) ||
         !cbus_key_equal(&agent, &presence.agent))
         return;
-    CbusPeer *peer = g_hash_table_lookup(dialer->peers, &agent);
+    CbusDialPeer *peer = g_hash_table_lookup(dialer->peers, &agent);
     if (peer == NULL && !presence.farewell)
         peer = consider(dialer, &agent);
     if (peer == NULL)
         return;
-    cbus_peer_heard(peer, &presence);
+    cbus_dial_peer_heard(peer, &presence);
     dialer->handler.seen(&agent, presence.farewell, dialer->user_data);
 }
 
@@ -216,7 +217,7 @@ cbus_dialer_new(CbusLoop *loop, CbusNats *nats, CbusSigner *signer, CbusBudget *
     dialer->handler = *handler;
     dialer->user_data = user_data;
     cbus_instance_random(&dialer->instance);
-    dialer->peers = g_hash_table_new_full(cbus_key_hash, cbus_key_equal, NULL, cbus_peer_free);
+    dialer->peers = g_hash_table_new_full(cbus_key_hash, cbus_key_equal, NULL, cbus_dial_peer_free);
     dialer->routes = g_hash_table_new_full(link_id_hash, link_id_equal, NULL, g_free);
     g_queue_init(&dialer->waiting);
     cbus_subject_out(subject, NULL, &signer->public_key, &dialer->instance);
@@ -260,14 +261,14 @@ cbus_dialer_want(CbusDialer *dialer, const CbusKey *agent)
 {
     if (g_hash_table_contains(dialer->peers, agent))
         return;
-    CbusPeer *peer = cbus_peer_new(dialer, agent);
+    CbusDialPeer *peer = cbus_dial_peer_new(dialer, agent);
     g_hash_table_insert(dialer->peers, &peer->agent, peer);
 }
 
 void
 cbus_dialer_unwant(CbusDialer *dialer, const CbusKey *agent)
 {
-    CbusPeer *peer = g_hash_table_lookup(dialer->peers, agent);
+    CbusDialPeer *peer = g_hash_table_lookup(dialer->peers, agent);
 
     if (peer == NULL)
         return;
@@ -297,7 +298,7 @@ cbus_dialer_nats_down(CbusDialer *dialer, const GError *reason)
     dialer->up = FALSE;
     g_hash_table_iter_init(&iter, dialer->peers);
     while (g_hash_table_iter_next(&iter, NULL, &peer))
-        cbus_peer_reset(peer, message);
+        cbus_dial_peer_reset(peer, message);
 }
 
 void
@@ -307,8 +308,8 @@ cbus_dialer_forget(CbusDialer *dialer, CbusLink *link)
 
     if (route == NULL || route->link != link)
         return;
-    CbusPeer *peer = g_hash_table_lookup(dialer->peers, &route->agent);
+    CbusDialPeer *peer = g_hash_table_lookup(dialer->peers, &route->agent);
     cbus_route_drop(route);
     if (peer != NULL && peer->link == link)
-        cbus_peer_link_over(peer, link->reason);
+        cbus_dial_peer_link_over(peer, link->reason);
 }

@@ -10,7 +10,7 @@
 #define CBUS_PRESENCE_US (15 * G_USEC_PER_SEC)
 #define CBUS_ATTEMPT_US  (5 * G_USEC_PER_SEC)
 
-typedef struct _CbusPeer CbusPeer;
+typedef struct _CbusDialPeer CbusDialPeer;
 typedef struct _CbusCandidate CbusCandidate;
 typedef struct _CbusAttempt CbusAttempt;
 
@@ -25,7 +25,7 @@ typedef struct {
 
 /* One process that announced itself under an agent's identity. */
 struct _CbusCandidate {
-    CbusPeer *peer;
+    CbusDialPeer *peer;
     CbusInstance instance;
     gboolean used, tried, was_linked;
     gint64 seen_at, next_try;
@@ -34,7 +34,7 @@ struct _CbusCandidate {
 };
 
 /* A wanted agent. */
-struct _CbusPeer {
+struct _CbusDialPeer {
     CbusDialer *dialer;
     CbusKey agent;
     CbusLink *link; /* the owner's */
@@ -59,9 +59,9 @@ struct _CbusDialer {
     gpointer user_data;
     CbusInstance instance;
     gboolean up;
-    GHashTable *peers;  /* CbusKey in CbusPeer → CbusPeer */
+    GHashTable *peers;  /* CbusKey in CbusDialPeer → CbusDialPeer */
     GHashTable *routes; /* link id in CbusRoute → CbusRoute */
-    GQueue waiting;     /* of CbusPeer: something may have to be tried */
+    GQueue waiting;     /* of CbusDialPeer: something may have to be tried */
     guint attempts;     /* under way, those that nobody seems to answer not counted */
     GSource *tick, *pump;
     guint out, gone, here;
@@ -71,20 +71,20 @@ struct _CbusDialer {
 };
 
 /* dialer.c */
-void cbus_dialer_pump(CbusDialer *dialer, CbusPeer *peer); /* have PEER looked at, soon */
+void cbus_dialer_pump(CbusDialer *dialer, CbusDialPeer *peer); /* have PEER looked at, soon */
 CbusRoute *cbus_route_new(CbusDialer *dialer, const CbusKey *agent, const CbusInstance *instance);
 void cbus_route_drop(CbusRoute *route); /* cuts its link, if any */
 
 /* dial_peer.c */
-CbusPeer *cbus_peer_new(CbusDialer *dialer, const CbusKey *agent);
-void cbus_peer_free(gpointer peer);
-void cbus_peer_tell(CbusPeer *peer, CbusDialState state, const char *message);
-void cbus_peer_heard(CbusPeer *peer, const CbusPresence *presence);
-void cbus_peer_gone(CbusPeer *peer);                 /* a 503 */
-gboolean cbus_peer_tick(CbusPeer *peer, gint64 now); /* TRUE: it just vanished */
-gboolean cbus_peer_try(CbusPeer *peer);              /* starts what is due; TRUE: it just vanished */
-void cbus_peer_link_over(CbusPeer *peer, const GError *reason); /* its owner forgot it */
-void cbus_peer_reset(CbusPeer *peer, const char *message);      /* NATS is down */
+CbusDialPeer *cbus_dial_peer_new(CbusDialer *dialer, const CbusKey *agent);
+void cbus_dial_peer_free(gpointer peer);
+void cbus_dial_peer_tell(CbusDialPeer *peer, CbusDialState state, const char *message);
+void cbus_dial_peer_heard(CbusDialPeer *peer, const CbusPresence *presence);
+void cbus_dial_peer_gone(CbusDialPeer *peer);                 /* a 503 */
+gboolean cbus_dial_peer_tick(CbusDialPeer *peer, gint64 now); /* TRUE: it just vanished */
+gboolean cbus_dial_peer_try(CbusDialPeer *peer);              /* starts what is due; TRUE: it just vanished */
+void cbus_dial_peer_link_over(CbusDialPeer *peer, const GError *reason); /* its owner forgot it */
+void cbus_dial_peer_reset(CbusDialPeer *peer, const char *message);      /* NATS is down */
 
 /* dial_attempt.c */
 void cbus_attempt_start(CbusCandidate *candidate);
