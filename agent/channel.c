@@ -294,7 +294,8 @@ cbus_channel_tree(CbusChannel *self, guint32 request, const guint8 *payload, gsi
 {
     const char *destination = (const char *)payload;
 
-    if (len == 0 || payload[len - 1] != '\0' || !cbus_is_bus_name((CbusSpan){destination, len - 1})) {
+    /* The link ends it with a NUL, which LEN does not count. */
+    if (!cbus_is_bus_name((CbusSpan){destination, len})) {
         refuse_tree(self, request, CBUS_DBUS_ERROR("InvalidArgs"), "the destination is no bus name");
     } else if (!self->greeted || self->bus == NULL) {
         refuse_tree(self, request, CBUS_DBUS_ERROR("Failed"), "nothing was sent in this channel yet");
