@@ -274,6 +274,12 @@ on_gdbus_closed(const GError *reason, gpointer user_data)
 
 /* ---- what the bus sends ---- */
 
+/* GDBus's Hello waits in the queue until now; nothing else is to be done. */
+static void
+on_bus_ready(CbusBus *bus, gpointer user_data)
+{
+}
+
 static void
 hand_to_gdbus(CbusFront *front, const CbusMessage *call, const guint8 *bytes)
 {
@@ -399,7 +405,8 @@ CbusFront *
 cbus_front_new(CbusLoop *loop, const char *address, const char *name, const CbusFrontHandler *handler,
                gpointer user_data, GError **error)
 {
-    static const CbusBusHandler bus_handler = {.message = on_bus_message, .closed = on_bus_closed};
+    static const CbusBusHandler bus_handler = {
+        .ready = on_bus_ready, .message = on_bus_message, .closed = on_bus_closed};
     static const CbusFrontGDBusHandler gdbus_handler = {.message = on_gdbus_message,
                                                         .connected = on_gdbus_connected,
                                                         .fence = on_gdbus_fence,
