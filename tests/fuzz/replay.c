@@ -22,7 +22,8 @@ static void
 run(const guint8 *data, gsize len)
 {
     g_autofree guint8 *copy = g_malloc(len > 0 ? len : 1);
-    memcpy(copy, data, len);
+    if (len > 0)
+        memcpy(copy, data, len);
     LLVMFuzzerTestOneInput(copy, len);
 }
 
