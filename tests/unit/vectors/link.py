@@ -5,7 +5,7 @@ Written from docs/protocol.md with Python's hashlib and the `cryptography` packa
 hide in vectors that wire/ itself made. Prints `name hex` lines; link.txt beside this file is its output.
 
     link.py > link.txt      make them anew
-    link.py --check         compare with link.txt; exit 77 where the `cryptography` package is missing
+    link.py --check         compare with link.txt and docs/protocol.md; exit 77 where `cryptography` is missing
 """
 import base64
 import binascii
@@ -137,12 +137,22 @@ def vectors():
     yield "presence", header(1, 4) + public(agent) + agent_instance + struct.pack(">Q", 7) + bytes([1]) + bytes(7)
 
 
+def check(text):
+    here = pathlib.Path(__file__).resolve()
+    if text != here.with_suffix(".txt").read_text():
+        sys.exit("link.txt is not what link.py makes")
+    specification = "".join((here.parents[3] / "docs" / "protocol.md").read_text().split())
+    for line in text.splitlines():
+        if "".join(line.split()) not in specification:
+            sys.exit(f"docs/protocol.md does not hold the vector {line.split()[0]}")
+
+
 def main():
     text = "".join(f"{name} {value.hex()}\n" for name, value in vectors())
-    if sys.argv[1:] != ["--check"]:
+    if sys.argv[1:] == ["--check"]:
+        check(text)
+    else:
         sys.stdout.write(text)
-    elif text != pathlib.Path(__file__).with_suffix(".txt").read_text():
-        sys.exit("link.txt is not what link.py makes")
 
 
 main()
