@@ -29,7 +29,7 @@ struct _CbusNode {
     gpointer gone_data;
 };
 
-G_DEFINE_QUARK(cbus - node - error - quark, cbus_node_error)
+G_DEFINE_QUARK(cbus_node_error_quark, cbus_node_error)
 
 static gsize
 vector_cost(char **vector)

@@ -22,7 +22,7 @@
 
 #define SYSTEM_BUS "unix:path=/run/dbus/system_bus_socket"
 
-G_DEFINE_QUARK(cbus - bus - error - quark, cbus_bus_error)
+G_DEFINE_QUARK(cbus_bus_error_quark, cbus_bus_error)
 
 typedef struct {
     struct sockaddr_un address;

@@ -32,7 +32,7 @@ struct _CbusNatsLogin {
     gpointer signer_data;
 };
 
-G_DEFINE_QUARK(cbus - nats - error - quark, cbus_nats_error)
+G_DEFINE_QUARK(cbus_nats_error_quark, cbus_nats_error)
 
 /* Of "[scheme://][user[:password]@]host[:port][/…]". SHOWN: without the credentials. */
 static gboolean

@@ -41,7 +41,7 @@
     "type='signal',sender='" BUS_NAME "',path='" BUS_PATH "',interface='" BUS_NAME                           \
     "',member='NameOwnerChanged',arg2=''"
 
-G_DEFINE_QUARK(cbus - front - error - quark, cbus_front_error)
+G_DEFINE_QUARK(cbus_front_error_quark, cbus_front_error)
 
 struct _CbusFront {
     CbusFrontHandler handler;

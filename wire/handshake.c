@@ -81,7 +81,7 @@ cbus_handshake_free(CbusHandshake *handshake)
 {
     if (handshake == NULL)
         return;
-    g_clear_pointer(&handshake->session, cbus_session_free);
+    cbus_session_free(handshake->session);
     sodium_free(handshake);
 }
 

@@ -29,7 +29,7 @@ typedef struct {
     gpointer user_data;
 } Parser;
 
-G_DEFINE_QUARK(cbus - known - error - quark, cbus_known_error)
+G_DEFINE_QUARK(cbus_known_error_quark, cbus_known_error)
 
 static gboolean
 could_be_nkey_prefix(const char *name, gsize len)

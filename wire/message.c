@@ -25,7 +25,7 @@ static const char field_type[CBUS_FIELD_LAST + 1] = {
     [CBUS_FIELD_SENDER] = 's',     [CBUS_FIELD_SIGNATURE] = 'g',    [CBUS_FIELD_UNIX_FDS] = 'u',
 };
 
-G_DEFINE_QUARK(cbus - message - fault - quark, cbus_message_fault)
+G_DEFINE_QUARK(cbus_message_fault_quark, cbus_message_fault)
 
 static gboolean
 invalid(GError **error, const char *what)

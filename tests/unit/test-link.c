@@ -369,7 +369,9 @@ test_a_busy_link_pings_each_second_an_idle_one_seldom(void)
     pair->proxy.probed = FALSE;
     for (guint i = 0; i < 10; i++)
         pair_pass(pair, G_USEC_PER_SEC);
-    g_assert_cmpuint(pair->proxy.packets - before, ==, 10);
+    /* One more if the agent's own ping, between its 20th and 30th second, was answered meanwhile. */
+    g_assert_cmpuint(pair->proxy.packets - before, >=, 10);
+    g_assert_cmpuint(pair->proxy.packets - before, <=, 11);
     g_assert_true(pair->proxy.probed);
     cbus_link_set_busy(pair->proxy.link, FALSE);
     for (guint i = 0; i < 200; i++)
