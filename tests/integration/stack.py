@@ -222,8 +222,7 @@ class Client:
 
 def split_error(error):
     name = Gio.DBusError.get_remote_error(error)
-    Gio.DBusError.strip_remote_error(error)
-    return name, error.message
+    return name, error.message.removeprefix(f"GDBus.Error:{name}: ")
 
 
 class Stack:
