@@ -34,7 +34,6 @@ def test_a_service_that_crashes_in_mid_call(own):
     own.start_service()
     own.wait_online()
     assert own.call("Echo", "(v)", GLib.Variant("u", 2)) == (2,)
-    own.check()
 
 
 def test_the_agent_is_killed(own):
@@ -54,7 +53,6 @@ def test_the_agent_is_killed(own):
     own.start_agent()
     own.wait_online()
     assert own.call("Echo", "(v)", GLib.Variant("u", 3)) == (3,)
-    own.check()
 
 
 def test_the_broker_is_killed_and_started_again_in_mid_load(own):
@@ -68,13 +66,14 @@ def test_the_broker_is_killed_and_started_again_in_mid_load(own):
     own.nats.start()
     own.wait_online()
     assert own.call("Echo", "(v)", GLib.Variant("u", 3)) == (3,)
-    own.check()
 
 
 def test_no_call_is_lost_or_run_twice_while_the_broker_comes_and_goes(own):
     calls = []
     for number in range(300):
-        if number == 100:
+        if number == 50:
+            assert own.call("Echo", "(v)", GLib.Variant("u", 1)) == (1,)
+        elif number == 100:
             own.nats.kill()
         elif number == 200:
             own.nats.start()
@@ -92,7 +91,6 @@ def test_no_call_is_lost_or_run_twice_while_the_broker_comes_and_goes(own):
         if name == OFFLINE:
             assert str(number) not in notes
     assert not isinstance(calls[0][0], GLib.Error) and not isinstance(calls[-1][0], GLib.Error)
-    own.check()
 
 
 def test_the_remote_bus_is_killed_and_started_again(own):
@@ -109,7 +107,6 @@ def test_the_remote_bus_is_killed_and_started_again(own):
     own.start_service()
     own.wait_online()
     assert own.call("Echo", "(v)", GLib.Variant("u", 3)) == (3,)
-    own.check()
 
 
 def test_an_agent_that_stops_answering(own):
@@ -120,7 +117,6 @@ def test_an_agent_that_stops_answering(own):
         assert "web1" in message
     own.agent.process.send_signal(18)
     own.wait_online(timeout=30)
-    own.check()
 
 
 def test_signals_and_introspection_come_back_after_a_new_link(own):
@@ -138,7 +134,6 @@ def test_signals_and_introspection_come_back_after_a_new_link(own):
     client.watch(TEST, "Emitted")
     own.call("Emit", "(o)", "/x")
     client.wait(lambda: len(client.signals) == 2, "both signals")
-    own.check()
 
 
 def test_too_many_calls_are_refused_at_once(own):
@@ -147,7 +142,6 @@ def test_too_many_calls_are_refused_at_once(own):
     refused = [split_error(call[0]) for call in calls if call]
     assert len(refused) == 40
     assert all(name == DBUS_ERROR + "LimitsExceeded" and "web1" in message for name, message in refused)
-    own.check()
 
 
 def test_the_proxy_stops_in_order_and_answers_what_is_pending(own):
