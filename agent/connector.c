@@ -60,7 +60,7 @@ line_refused(guint number, const char *reason, gpointer user_data)
     g_autofree char *message =
         g_strdup_printf("%s:%u: line refused: %s", self->options->authorized_keys, number, reason);
 
-    cbus_log(G_LOG_LEVEL_WARNING, message, CBUS_LOG_REASON, reason, NULL);
+    cbus_log(G_LOG_LEVEL_WARNING, message, NULL);
 }
 
 /* Reads the file. Returns TRUE when it says something else than before. */
@@ -84,7 +84,7 @@ read_keys(Connector *self)
     if (text == NULL) {
         self->trouble = g_strdup(error->message);
         self->keys = cbus_authorized_keys_parse("", 0, NULL, NULL);
-        cbus_log(G_LOG_LEVEL_WARNING, self->trouble, CBUS_LOG_REASON, self->trouble, NULL);
+        cbus_log(G_LOG_LEVEL_WARNING, self->trouble, NULL);
         return TRUE;
     }
     const char *data = g_bytes_get_data(text, &len);

@@ -118,7 +118,12 @@ connect_entry(const char *entry, GError **error)
     saved = errno;
     if (fd >= 0)
         close(fd);
-    g_set_error(error, CBUS_BUS_ERROR, CBUS_BUS_ERROR_CLOSED, "no bus at '%s': %s", entry, g_strerror(saved));
+    /* A full backlog, which passes: the caller may try again. */
+    if (saved == EAGAIN)
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_WOULD_BLOCK, "the bus at '%s' is busy", entry);
+    else
+        g_set_error(error, CBUS_BUS_ERROR, CBUS_BUS_ERROR_CLOSED, "no bus at '%s': %s", entry,
+                    g_strerror(saved));
     return -1;
 }
 

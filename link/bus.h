@@ -57,5 +57,5 @@ void cbus_bus_set_reading(CbusBus *bus, gboolean reading);
 
 /* Connects, without blocking, to a D-Bus address list of unix:path=/unix:abstract= entries, or "session" /
  * "system" (environment first, then the well-known sockets). Returns a descriptor or −1 with ERROR naming the
- * address. */
+ * address: G_IO_ERROR_WOULD_BLOCK when the bus has too many connections waiting just now. */
 int cbus_bus_connect(const char *address, GError **error) G_GNUC_WARN_UNUSED_RESULT;

@@ -1,0 +1,693 @@
+/* What the connector promises, with its real processes: connections that the bus takes for the user's, only
+ * for authorized lines; signatures for two things alone; the end at the first request that makes no sense. */
+#include "agent/connector_client.h"
+#include "link/bus.h"
+#include "link/log.h"
+#include "wire/authorized_keys.h"
+#include "wire/body.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <glib/gstdio.h>
+#include <poll.h>
+#include <signal.h>
+#include <sodium.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define PATIENCE_US (20 * G_USEC_PER_SEC)
+
+typedef struct {
+    char *folder, *key_file, *keys_file, *socket, *address;
+    GPid daemon;
+    CbusConnectorEnds ends;
+    CbusLoop loop;
+    CbusConnectorClient *client;
+    guint tables, lost;
+    /* Of the last connect. */
+    gboolean answered;
+    int fd;
+    guint32 uid;
+    char *failure;
+    /* Of the last signature. */
+    gboolean signed_or_failed;
+    guint8 signature[CBUS_SIGNATURE_BYTES];
+    char *sign_failure;
+} Fixture;
+
+static char *line_a, *line_b;
+static CbusKey key_a, key_b;
+
+static char *
+make_line(guint8 seed_byte, CbusKey *key)
+{
+    guint8 seed[crypto_sign_SEEDBYTES], secret[crypto_sign_SECRETKEYBYTES];
+    char nkey[CBUS_NKEY_LENGTH + 1];
+
+    memset(seed, seed_byte, sizeof seed);
+    crypto_sign_seed_keypair(key->bytes, secret, seed);
+    cbus_nkey_encode(key, nkey);
+    return g_strdup(nkey);
+}
+
+static void
+write_keys(Fixture *fixture, const char *text)
+{
+    g_autofree char *fresh = g_strconcat(fixture->keys_file, ".new", NULL);
+    g_autoptr(GError) error = NULL;
+
+    g_file_set_contents(fresh, text, -1, &error);
+    g_assert_no_error(error);
+    g_assert_cmpint(g_chmod(fresh, 0600), ==, 0);
+    g_assert_cmpint(g_rename(fresh, fixture->keys_file), ==, 0);
+}
+
+static void
+start_bus(Fixture *fixture)
+{
+    g_autofree char *config = g_build_filename(fixture->folder, "bus.conf", NULL);
+    g_autofree char *text =
+        g_strdup_printf("<busconfig><type>custom</type><listen>%s</listen><auth>EXTERNAL</auth>"
+                        "<policy context=\"default\"><allow send_destination=\"*\"/>"
+                        "<allow receive_sender=\"*\"/><allow user=\"*\"/></policy></busconfig>",
+                        fixture->address);
+    g_autofree char *option = g_strconcat("--config-file=", config, NULL);
+    const char *argv[] = {"dbus-daemon", "--nofork", "--print-address=1", option, NULL};
+    g_autoptr(GError) error = NULL;
+    char byte;
+    int out;
+
+    g_file_set_contents(config, text, -1, &error);
+    g_assert_no_error(error);
+    g_spawn_async_with_pipes(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH | G_SPAWN_DO_NOT_REAP_CHILD, NULL,
+                             NULL, &fixture->daemon, NULL, &out, NULL, &error);
+    g_assert_no_error(error);
+    /* Its address comes once it listens. */
+    g_assert_cmpint(read(out, &byte, 1), ==, 1);
+    close(out);
+}
+
+static void
+end_process(pid_t *pid)
+{
+    if (*pid == 0)
+        return;
+    kill(*pid, SIGKILL);
+    while (waitpid(*pid, NULL, 0) < 0 && errno == EINTR)
+        continue;
+    *pid = 0;
+}
+
+static void
+on_changed(gpointer user_data)
+{
+    ((Fixture *)user_data)->tables++;
+}
+
+static void
+on_lost(const GError *reason, gpointer user_data)
+{
+    ((Fixture *)user_data)->lost++;
+}
+
+static void
+iterate_until(Fixture *fixture, const guint *counter, guint at_least)
+{
+    gint64 deadline = g_get_monotonic_time() + PATIENCE_US;
+
+    while (*counter < at_least) {
+        if (g_get_monotonic_time() > deadline)
+            g_error("nothing came within %d s", (int)(PATIENCE_US / G_USEC_PER_SEC));
+        if (!g_main_context_iteration(fixture->loop.context, FALSE))
+            (void)poll(NULL, 0, 1);
+    }
+}
+
+static void
+set_up(Fixture *fixture, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *template = g_strdup("/tmp/cbus-connector-XXXXXX");
+
+    fixture->folder = g_strdup(g_mkdtemp(template));
+    g_assert_nonnull(fixture->folder);
+    g_assert_cmpint(g_chmod(fixture->folder, 0755), ==, 0);
+    fixture->key_file = g_build_filename(fixture->folder, "key", NULL);
+    fixture->keys_file = g_build_filename(fixture->folder, "authorized_keys", NULL);
+    fixture->socket = g_build_filename(fixture->folder, "bus", NULL);
+    fixture->address = g_strconcat("unix:path=", fixture->socket, NULL);
+    const char *keygen[] = {"ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", fixture->key_file, NULL};
+    g_spawn_sync(NULL, (char **)keygen, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, NULL, &error);
+    g_assert_no_error(error);
+    write_keys(fixture, line_a);
+
+    const CbusConnectorOptions options = {.key_file = fixture->key_file,
+                                          .authorized_keys = fixture->keys_file,
+                                          .bus = fixture->address,
+                                          .user = data};
+    g_assert_true(cbus_connector_start(&options, &fixture->ends, &error));
+    g_assert_no_error(error);
+    fixture->loop.context = g_main_context_new();
+    fixture->loop.turn = cbus_turn_new(fixture->loop.context);
+    fixture->loop.poller = cbus_poller_new(fixture->loop.context, &error);
+    g_assert_no_error(error);
+    fixture->fd = -1;
+}
+
+static void
+attach(Fixture *fixture)
+{
+    const CbusConnectorHandler handler = {.authorized_changed = on_changed, .lost = on_lost};
+    g_autoptr(GError) error = NULL;
+
+    fixture->client = cbus_connector_client_new(&fixture->loop, &fixture->ends, &handler, fixture, &error);
+    g_assert_no_error(error);
+    iterate_until(fixture, &fixture->tables, 1);
+}
+
+static void
+set_up_client(Fixture *fixture, gconstpointer data)
+{
+    set_up(fixture, data);
+    attach(fixture);
+}
+
+static void
+tear_down(Fixture *fixture, gconstpointer data)
+{
+    const char *rm[] = {"rm", "-r", fixture->folder, NULL};
+
+    g_clear_pointer(&fixture->client, cbus_connector_client_free);
+    end_process(&fixture->ends.pid);
+    end_process(&fixture->daemon);
+    cbus_poller_free(fixture->loop.poller);
+    cbus_turn_free(fixture->loop.turn);
+    g_main_context_unref(fixture->loop.context);
+    if (fixture->fd >= 0)
+        close(fixture->fd);
+    g_spawn_sync(NULL, (char **)rm, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, NULL, NULL);
+    g_free(fixture->folder);
+    g_free(fixture->key_file);
+    g_free(fixture->keys_file);
+    g_free(fixture->socket);
+    g_free(fixture->address);
+    g_free(fixture->failure);
+    g_free(fixture->sign_failure);
+}
+
+static void
+on_connected(int fd, guint32 uid, const GError *error, gpointer user_data)
+{
+    Fixture *fixture = user_data;
+
+    if (fixture->fd >= 0)
+        close(fixture->fd);
+    g_free(fixture->failure);
+    fixture->failure = error != NULL ? g_strdup(error->message) : NULL;
+    fixture->fd = fd;
+    fixture->uid = uid;
+    fixture->answered = TRUE;
+}
+
+static void
+ask_connection(Fixture *fixture, const CbusKey *key, const guint8 *digest)
+{
+    fixture->answered = FALSE;
+    g_assert_cmpuint(cbus_connector_client_connect(fixture->client, key, digest, on_connected, fixture), !=,
+                     0);
+}
+
+static void
+connect_as(Fixture *fixture, const CbusKey *key)
+{
+    const CbusTableEntry *entry = cbus_connector_client_lookup(fixture->client, key);
+
+    g_assert_nonnull(entry);
+    ask_connection(fixture, key, entry->digest);
+    iterate_until(fixture, (guint *)&fixture->answered, TRUE);
+}
+
+static void
+on_signed(const guint8 *signature, const GError *error, gpointer user_data)
+{
+    Fixture *fixture = user_data;
+
+    fixture->signed_or_failed = TRUE;
+    g_free(fixture->sign_failure);
+    fixture->sign_failure = error != NULL ? g_strdup(error->message) : NULL;
+    if (signature != NULL)
+        memcpy(fixture->signature, signature, sizeof fixture->signature);
+}
+
+/* What the bus says of a connection: it is greeted, then asked for its own credentials. */
+typedef struct {
+    guint replies;
+    guint32 pid, uid;
+} Credentials;
+
+static void
+on_bus_message(CbusBus *bus, const guint8 *data, gsize size, gpointer user_data)
+{
+    Credentials *credentials = user_data;
+    CbusMessage message;
+
+    g_assert_true(cbus_message_view(&message, data, size, NULL));
+    if (message.type == CBUS_MESSAGE_SIGNAL)
+        return;
+    g_assert_cmpint(message.type, ==, CBUS_MESSAGE_RETURN);
+    credentials->replies++;
+    CbusCursor cursor = cbus_cursor(&message);
+    if (message.reply_serial == 2)
+        g_assert_true(cbus_cursor_u32(&cursor, &credentials->pid));
+    else if (message.reply_serial == 3)
+        g_assert_true(cbus_cursor_u32(&cursor, &credentials->uid));
+    else
+        g_assert_cmpuint(message.reply_serial, ==, 1);
+    if (message.reply_serial != 1)
+        return;
+    CbusSpan name;
+    g_assert_true(cbus_cursor_string(&cursor, &name));
+    for (guint32 serial = 2; serial <= 3; serial++) {
+        const CbusHeader header = {
+            .type = CBUS_MESSAGE_CALL,
+            .serial = serial,
+            .path = CBUS_SPAN_LITERAL("/org/freedesktop/DBus"),
+            .interface = CBUS_SPAN_LITERAL("org.freedesktop.DBus"),
+            .member = cbus_span(serial == 2 ? "GetConnectionUnixProcessID" : "GetConnectionUnixUser"),
+            .destination = CBUS_SPAN_LITERAL("org.freedesktop.DBus")};
+        cbus_message_append(cbus_bus_begin(bus), &header, "s", name.text);
+        cbus_bus_end(bus);
+    }
+}
+
+static void
+on_bus_ready(CbusBus *bus, gpointer user_data)
+{
+}
+
+static void
+on_bus_closed(CbusBus *bus, const GError *reason, gpointer user_data)
+{
+    g_error("the bus closed: %s", reason->message);
+}
+
+static Credentials
+ask_credentials(Fixture *fixture)
+{
+    const CbusBusHandler handler = {
+        .ready = on_bus_ready, .message = on_bus_message, .closed = on_bus_closed};
+    const CbusHeader hello = {.type = CBUS_MESSAGE_CALL,
+                              .serial = 1,
+                              .path = CBUS_SPAN_LITERAL("/org/freedesktop/DBus"),
+                              .interface = CBUS_SPAN_LITERAL("org.freedesktop.DBus"),
+                              .member = CBUS_SPAN_LITERAL("Hello"),
+                              .destination = CBUS_SPAN_LITERAL("org.freedesktop.DBus")};
+    g_autoptr(GError) error = NULL;
+    Credentials credentials = {0};
+    CbusBus *bus;
+
+    g_assert_cmpint(fixture->fd, >=, 0);
+    bus = cbus_bus_new(&fixture->loop, fixture->fd, CBUS_BUS_CLIENT, fixture->uid, 1 << 20, 1 << 20, &handler,
+                       &credentials, &error);
+    fixture->fd = -1;
+    g_assert_no_error(error);
+    cbus_message_append(cbus_bus_begin(bus), &hello, "");
+    cbus_bus_end(bus);
+    iterate_until(fixture, &credentials.replies, 3);
+    cbus_bus_free(bus);
+    return credentials;
+}
+
+static void
+test_connects_as_user(Fixture *fixture, gconstpointer data)
+{
+    Credentials first, second;
+    uid_t wanted = data != NULL ? 65534 : geteuid();
+
+    start_bus(fixture);
+    connect_as(fixture, &key_a);
+    g_assert_null(fixture->failure);
+    g_assert_cmpuint(fixture->uid, ==, wanted);
+    first = ask_credentials(fixture);
+    g_assert_cmpuint(first.uid, ==, wanted);
+    g_assert_cmpuint(first.pid, !=, getpid());
+    g_assert_cmpuint(first.pid, !=, fixture->ends.pid);
+    /* polkit and logind look at the process later: it is the user's, and it is still there. */
+    g_autofree char *proc = g_strdup_printf("/proc/%u/status", first.pid);
+    g_autofree char *status = NULL;
+    g_assert_true(g_file_get_contents(proc, &status, NULL, NULL));
+    g_autofree char *uids = g_strdup_printf("Uid:\t%u\t%u\t%u\t%u\n", wanted, wanted, wanted, wanted);
+    g_assert_nonnull(g_strstr_len(status, -1, uids));
+    connect_as(fixture, &key_a);
+    second = ask_credentials(fixture);
+    g_assert_cmpuint(second.pid, ==, first.pid);
+}
+
+static void
+test_other_keys_get_no_connection(Fixture *fixture, gconstpointer data)
+{
+    guint8 digest[32] = {0};
+
+    start_bus(fixture);
+    g_assert_null(cbus_connector_client_lookup(fixture->client, &key_b));
+    ask_connection(fixture, &key_b, digest);
+    iterate_until(fixture, (guint *)&fixture->answered, TRUE);
+    g_assert_cmpint(fixture->fd, ==, -1);
+    g_assert_nonnull(fixture->failure);
+    /* Authorized, but under a line that says something else now. */
+    ask_connection(fixture, &key_a, digest);
+    iterate_until(fixture, (guint *)&fixture->answered, TRUE);
+    g_assert_cmpint(fixture->fd, ==, -1);
+    g_assert_nonnull(fixture->failure);
+}
+
+static void
+test_missing_bus_is_an_error(Fixture *fixture, gconstpointer data)
+{
+    connect_as(fixture, &key_a);
+    g_assert_cmpint(fixture->fd, ==, -1);
+    g_assert_nonnull(g_strstr_len(fixture->failure, -1, fixture->socket));
+}
+
+/* A bus that never accepts: its backlog is full. */
+static int
+hang_bus(Fixture *fixture, int waiting[4])
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    g_strlcpy(address.sun_path, fixture->socket, sizeof address.sun_path);
+    g_assert_cmpint(bind(listener, (struct sockaddr *)&address, sizeof address), ==, 0);
+    g_assert_cmpint(g_chmod(fixture->socket, 0666), ==, 0);
+    g_assert_cmpint(listen(listener, 0), ==, 0);
+    for (int i = 0; i < 4; i++) {
+        waiting[i] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        (void)!connect(waiting[i], (struct sockaddr *)&address, sizeof address);
+    }
+    return listener;
+}
+
+static void
+test_hanging_bus_holds_nobody_up(Fixture *fixture, gconstpointer data)
+{
+    CbusSigner *signer = cbus_connector_client_signer(fixture->client);
+    guint8 transcript[64] = {7};
+    int waiting[4], listener = hang_bus(fixture, waiting);
+
+    ask_connection(fixture, &key_a, cbus_connector_client_lookup(fixture->client, &key_a)->digest);
+    signer->sign_transcript(signer, transcript, sizeof transcript, on_signed, fixture);
+    iterate_until(fixture, (guint *)&fixture->signed_or_failed, TRUE);
+    g_assert_null(fixture->sign_failure);
+    g_assert_false(fixture->answered);
+    iterate_until(fixture, (guint *)&fixture->answered, TRUE);
+    g_assert_nonnull(g_strstr_len(fixture->failure, -1, "busy"));
+    for (int i = 0; i < 4; i++)
+        close(waiting[i]);
+    close(listener);
+}
+
+static void
+test_ended_child_is_replaced(Fixture *fixture, gconstpointer data)
+{
+    Credentials before, after;
+
+    start_bus(fixture);
+    connect_as(fixture, &key_a);
+    before = ask_credentials(fixture);
+    g_assert_cmpint(kill((pid_t)before.pid, SIGKILL), ==, 0);
+    do
+        connect_as(fixture, &key_a);
+    while (fixture->failure != NULL);
+    after = ask_credentials(fixture);
+    g_assert_cmpuint(after.pid, !=, before.pid);
+    g_assert_cmpuint(after.uid, ==, before.uid);
+}
+
+static void
+test_signs_transcripts(Fixture *fixture, gconstpointer data)
+{
+    CbusSigner *signer = cbus_connector_client_signer(fixture->client);
+    guint8 transcript[64];
+
+    randombytes_buf(transcript, sizeof transcript);
+    signer->sign_transcript(signer, transcript, sizeof transcript, on_signed, fixture);
+    iterate_until(fixture, (guint *)&fixture->signed_or_failed, TRUE);
+    g_assert_null(fixture->sign_failure);
+    g_assert_true(cbus_transcript_verify(&signer->public_key, CBUS_ROLE_AGENT, transcript, sizeof transcript,
+                                         fixture->signature));
+    g_assert_false(cbus_transcript_verify(&signer->public_key, CBUS_ROLE_PROXY, transcript, sizeof transcript,
+                                          fixture->signature));
+}
+
+static void
+test_signs_nonces(Fixture *fixture, gconstpointer data)
+{
+    static const char good[] = "abcdefghijk_-09";
+    CbusSigner *signer = cbus_connector_client_signer(fixture->client);
+    guint8 signature[CBUS_SIGNATURE_BYTES];
+    g_autoptr(GError) error = NULL;
+
+    g_assert_true(signer->sign_nonce(signer, good, signature, &error));
+    g_assert_no_error(error);
+    g_assert_cmpint(crypto_sign_verify_detached(signature, (const guint8 *)good, sizeof good - 1,
+                                                signer->public_key.bytes),
+                    ==, 0);
+    g_assert_false(signer->sign_nonce(signer, "twenty bytes of hash", signature, &error));
+    g_assert_nonnull(error);
+}
+
+/* Waits until the process is gone, and says how it ended. */
+static int
+await_end(Fixture *fixture)
+{
+    int status;
+
+    g_assert_cmpint(waitpid(fixture->ends.pid, &status, 0), ==, fixture->ends.pid);
+    fixture->ends.pid = 0;
+    return status;
+}
+
+/* Takes what came before the end; no signature may be among it. */
+static void
+assert_nothing_signed(int socket)
+{
+    g_autofree CbusDatagram *in = g_new0(CbusDatagram, 1);
+
+    while (cbus_datagram_receive(socket, in, 0, NULL) == 1)
+        g_assert_cmpuint(in->type, !=, CBUS_DATAGRAM_SIGNED);
+}
+
+static void
+send_bad(Fixture *fixture, int socket, guint32 type, const char *payload, gsize len, int passed)
+{
+    g_assert_cmpint(cbus_datagram_send(socket, type, 1, payload, len, passed, NULL), ==, 1);
+    assert_nothing_signed(socket);
+    int status = await_end(fixture);
+    g_assert_true(WIFEXITED(status));
+    g_assert_cmpint(WEXITSTATUS(status), ==, 1);
+    close(fixture->ends.requests);
+    close(fixture->ends.nonces);
+}
+
+static void
+test_unknown_request_ends_it(Fixture *fixture, gconstpointer data)
+{
+    send_bad(fixture, fixture->ends.requests, 99, "garbage", 7, -1);
+}
+
+static void
+test_short_transcript_ends_it(Fixture *fixture, gconstpointer data)
+{
+    char transcript[64] = {0};
+
+    send_bad(fixture, fixture->ends.requests, CBUS_DATAGRAM_SIGN, transcript, 63, -1);
+}
+
+/* On the loop's socket a nonce is no request, and a transcript is none on the other. */
+static void
+test_sockets_have_one_purpose(Fixture *fixture, gconstpointer data)
+{
+    char transcript[64] = {0};
+
+    send_bad(fixture, fixture->ends.nonces, CBUS_DATAGRAM_SIGN, transcript, 64, -1);
+}
+
+static void
+test_descriptor_ends_it(Fixture *fixture, gconstpointer data)
+{
+    send_bad(fixture, fixture->ends.requests, CBUS_DATAGRAM_RELOAD, NULL, 0, 2);
+}
+
+static void
+test_tiny_datagram_ends_it(Fixture *fixture, gconstpointer data)
+{
+    int status;
+
+    g_assert_cmpint(send(fixture->ends.requests, "x", 1, MSG_NOSIGNAL), ==, 1);
+    status = await_end(fixture);
+    g_assert_true(WIFEXITED(status));
+    g_assert_cmpint(WEXITSTATUS(status), ==, 1);
+    close(fixture->ends.requests);
+    close(fixture->ends.nonces);
+}
+
+static void
+test_hash_is_not_signed_as_nonce(Fixture *fixture, gconstpointer data)
+{
+    g_autofree CbusDatagram *in = g_new0(CbusDatagram, 1);
+
+    g_assert_cmpint(cbus_datagram_send(fixture->ends.nonces, CBUS_DATAGRAM_NONCE, 5, "twenty bytes of hash",
+                                       20, -1, NULL),
+                    ==, 1);
+    g_assert_cmpint(cbus_datagram_receive(fixture->ends.nonces, in, 0, NULL), ==, 1);
+    g_assert_cmpuint(in->type, ==, CBUS_DATAGRAM_FAILED);
+    g_assert_cmpuint(in->id, ==, 5);
+    close(fixture->ends.requests);
+    close(fixture->ends.nonces);
+}
+
+static void
+test_ends_with_its_sockets(Fixture *fixture, gconstpointer data)
+{
+    int status;
+
+    /* SIGTERM goes to the whole service: the connector has to outlive it, else links end without a word. */
+    g_assert_cmpint(kill(fixture->ends.pid, SIGTERM), ==, 0);
+    g_assert_cmpint(kill(fixture->ends.pid, SIGINT), ==, 0);
+    close(fixture->ends.requests);
+    close(fixture->ends.nonces);
+    status = await_end(fixture);
+    g_assert_true(WIFEXITED(status));
+    g_assert_cmpint(WEXITSTATUS(status), ==, 0);
+}
+
+static void
+test_loss_is_told_once(Fixture *fixture, gconstpointer data)
+{
+    end_process(&fixture->ends.pid);
+    iterate_until(fixture, &fixture->lost, 1);
+    while (g_main_context_iteration(fixture->loop.context, FALSE))
+        continue;
+    g_assert_cmpuint(fixture->lost, ==, 1);
+}
+
+static void
+test_changes_are_told(Fixture *fixture, gconstpointer data)
+{
+    g_autofree char *both = g_strconcat(line_a, "\n", line_b, "\n", NULL);
+    g_autofree char *other = g_strconcat(line_a, " renamed\n", NULL);
+    CbusTableEntry before = *cbus_connector_client_lookup(fixture->client, &key_a);
+
+    write_keys(fixture, both);
+    iterate_until(fixture, &fixture->tables, 2);
+    g_assert_nonnull(cbus_connector_client_lookup(fixture->client, &key_b));
+    g_assert_cmpmem(&before, sizeof before, cbus_connector_client_lookup(fixture->client, &key_a),
+                    sizeof before);
+
+    write_keys(fixture, other);
+    iterate_until(fixture, &fixture->tables, 3);
+    g_assert_null(cbus_connector_client_lookup(fixture->client, &key_b));
+    g_assert_cmpint(memcmp(before.digest, cbus_connector_client_lookup(fixture->client, &key_a)->digest, 32),
+                    !=, 0);
+
+    g_assert_cmpint(g_chmod(fixture->keys_file, 0622), ==, 0);
+    iterate_until(fixture, &fixture->tables, 4);
+    g_assert_null(cbus_connector_client_lookup(fixture->client, &key_a));
+
+    g_assert_cmpint(g_chmod(fixture->keys_file, 0600), ==, 0);
+    iterate_until(fixture, &fixture->tables, 5);
+    g_assert_nonnull(cbus_connector_client_lookup(fixture->client, &key_a));
+
+    g_assert_cmpint(g_unlink(fixture->keys_file), ==, 0);
+    iterate_until(fixture, &fixture->tables, 6);
+    g_assert_null(cbus_connector_client_lookup(fixture->client, &key_a));
+}
+
+static void
+test_writable_folder_authorizes_nobody(Fixture *fixture, gconstpointer data)
+{
+    g_assert_cmpint(g_chmod(fixture->folder, 0775), ==, 0);
+    cbus_connector_client_reload(fixture->client);
+    iterate_until(fixture, &fixture->tables, 2);
+    g_assert_null(cbus_connector_client_lookup(fixture->client, &key_a));
+}
+
+static void
+test_large_tables_arrive_whole(Fixture *fixture, gconstpointer data)
+{
+    g_autoptr(GString) text = g_string_new(NULL);
+    g_autoptr(GArray) keys = g_array_new(FALSE, FALSE, sizeof(CbusKey));
+
+    for (guint i = 0; i < 3 * CBUS_TABLE_ENTRIES + 5; i++) {
+        guint8 seed[crypto_sign_SEEDBYTES] = {i & 0xff, i >> 8, 1}, secret[crypto_sign_SECRETKEYBYTES];
+        char nkey[CBUS_NKEY_LENGTH + 1];
+        CbusKey key;
+
+        crypto_sign_seed_keypair(key.bytes, secret, seed);
+        cbus_nkey_encode(&key, nkey);
+        g_string_append_printf(text, "%s\n", nkey);
+        g_array_append_val(keys, key);
+    }
+    write_keys(fixture, text->str);
+    iterate_until(fixture, &fixture->tables, 2);
+    for (guint i = 0; i < keys->len; i++) {
+        const CbusTableEntry *entry =
+            cbus_connector_client_lookup(fixture->client, &g_array_index(keys, CbusKey, i));
+        g_assert_nonnull(entry);
+        g_assert_cmpuint(entry->number, ==, i + 1);
+    }
+}
+
+static void
+test_unusable_key_is_said(void)
+{
+    const CbusConnectorOptions options = {.key_file = "/nonexistent/key",
+                                          .authorized_keys = "/nonexistent/keys",
+                                          .bus = "unix:path=/nonexistent"};
+    g_autoptr(GError) error = NULL;
+    CbusConnectorEnds ends;
+
+    g_assert_false(cbus_connector_start(&options, &ends, &error));
+    g_assert_nonnull(g_strstr_len(error->message, -1, "/nonexistent/key"));
+}
+
+#define ADD(name, data, setup, test) g_test_add("/connector/" name, Fixture, data, setup, test, tear_down)
+
+int
+main(int argc, char **argv)
+{
+    int status;
+
+    g_test_init(&argc, &argv, NULL);
+    g_assert_cmpint(sodium_init(), >=, 0);
+    cbus_log_init("test-connector", 0);
+    line_a = make_line(1, &key_a);
+    line_b = make_line(2, &key_b);
+    ADD("connects-as-oneself", NULL, set_up_client, test_connects_as_user);
+    if (geteuid() == 0)
+        ADD("connects-as-another-user", "nobody", set_up_client, test_connects_as_user);
+    ADD("other-keys-get-no-connection", NULL, set_up_client, test_other_keys_get_no_connection);
+    ADD("missing-bus-is-an-error", NULL, set_up_client, test_missing_bus_is_an_error);
+    ADD("hanging-bus-holds-nobody-up", NULL, set_up_client, test_hanging_bus_holds_nobody_up);
+    ADD("ended-child-is-replaced", NULL, set_up_client, test_ended_child_is_replaced);
+    ADD("signs-transcripts", NULL, set_up_client, test_signs_transcripts);
+    ADD("signs-nonces", NULL, set_up_client, test_signs_nonces);
+    ADD("unknown-request-ends-it", NULL, set_up, test_unknown_request_ends_it);
+    ADD("short-transcript-ends-it", NULL, set_up, test_short_transcript_ends_it);
+    ADD("sockets-have-one-purpose", NULL, set_up, test_sockets_have_one_purpose);
+    ADD("descriptor-ends-it", NULL, set_up, test_descriptor_ends_it);
+    ADD("tiny-datagram-ends-it", NULL, set_up, test_tiny_datagram_ends_it);
+    ADD("hash-is-not-signed-as-nonce", NULL, set_up, test_hash_is_not_signed_as_nonce);
+    ADD("ends-with-its-sockets", NULL, set_up, test_ends_with_its_sockets);
+    ADD("loss-is-told-once", NULL, set_up_client, test_loss_is_told_once);
+    ADD("changes-are-told", NULL, set_up_client, test_changes_are_told);
+    ADD("writable-folder-authorizes-nobody", NULL, set_up_client, test_writable_folder_authorizes_nobody);
+    ADD("large-tables-arrive-whole", NULL, set_up_client, test_large_tables_arrive_whole);
+    g_test_add_func("/connector/unusable-key-is-said", test_unusable_key_is_said);
+    status = g_test_run();
+    g_free(line_a);
+    g_free(line_b);
+    return status;
+}
