@@ -142,7 +142,7 @@ make_room(CbusAcceptor *acceptor, const CbusKey *proxy)
     if (theirs >= CBUS_HALF_OPEN_EACH)
         give_up(oldest);
     if (acceptor->half_open.length >= CBUS_HALF_OPEN_ALL)
-        give_up(acceptor->half_open.head->data);
+        give_up(g_queue_peek_head(&acceptor->half_open));
 }
 
 static gboolean

@@ -118,6 +118,7 @@ answer(const Waiting *waiting, const CbusDatagram *datagram, const GError *error
     }
     if (error == NULL)
         memcpy(&uid, datagram->payload, sizeof uid);
+    g_assert(waiting->connect != NULL);
     waiting->connect(error == NULL ? datagram->fd : -1, uid, error, waiting->user_data);
 }
 

@@ -109,7 +109,7 @@ void cbus_link_close_channel(CbusLink *link, guint32 channel, const char *error_
 gboolean cbus_link_send(CbusLink *link, guint32 channel, const guint8 *message,
                         gsize size) G_GNUC_WARN_UNUSED_RESULT;
 void cbus_link_set_channel_quota(CbusLink *link, guint32 channel, gsize bytes);
-void cbus_link_send_tree_request(CbusLink *link, guint32 channel, guint32 id, const char *destination);
+void cbus_link_send_tree_request(CbusLink *link, guint32 channel, guint32 request, const char *destination);
 void cbus_link_send_tree_answer(CbusLink *link, guint32 channel, const guint8 *answer,
                                 gsize len); /* from the id on */
 

@@ -65,7 +65,7 @@ is_candidate(CbusNatsDial *dial, int fd)
         struct sockaddr any;
         struct sockaddr_in v4;
         struct sockaddr_in6 v6;
-    } peer;
+    } peer = {0};
     socklen_t len = sizeof peer;
     int protocol = 0;
     socklen_t protocol_len = sizeof protocol;

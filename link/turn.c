@@ -36,6 +36,7 @@ list_init(CbusDeferred *head)
 static void
 unlink_deferred(CbusDeferred *deferred)
 {
+    g_assert(deferred->prev != NULL && deferred->next != NULL);
     deferred->prev->next = deferred->next;
     deferred->next->prev = deferred->prev;
     deferred->next = deferred->prev = NULL;

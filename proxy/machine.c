@@ -151,7 +151,7 @@ static gboolean
 looks_like_id(const char *value)
 {
     gsize len = strspn(value, "0123456789abcdef-");
-    return value[len] == '\0' && len <= 36;
+    return len <= 36 && value[len] == '\0';
 }
 
 static gboolean
@@ -161,7 +161,7 @@ looks_like_version(const char *value)
     while (g_ascii_isgraph(value[len])) {
         len++;
     }
-    return value[len] == '\0' && len <= 64;
+    return len <= 64 && value[len] == '\0';
 }
 
 static void

@@ -76,7 +76,7 @@ cbus_mirror_append(GByteArray *out, const CbusHeader *header, const CbusMessage 
                    const CbusTranslation *translation, GError **error)
 {
     gboolean translate = cbus_signature_may_hold_path(message->signature);
-    gsize start = out->len, body_offset;
+    gsize start, body_offset;
 
     if (!translate &&
         !cbus_body_check(message->body, message->body_len, message->endian, message->signature, error))

@@ -162,6 +162,7 @@ static void
 introspect_service(CbusMirror *self, CbusWaiting *waiting)
 {
     CbusService *service = waiting->service;
+    g_return_if_fail(service != NULL);
     gboolean is_root = g_str_equal(waiting->path, "/");
     gboolean away = service->name[0] != ':' && service->activatable && !service->owned;
     g_autofree char *xml = NULL;
