@@ -18,6 +18,7 @@
  * before 2³¹. One timer runs while anything is pending or a second channel is open; an idle machine has none.
  * Loop thread only.
  */
+#include "link/log.h"
 #include "proxy/mirror_private.h"
 #include <unistd.h>
 
@@ -212,6 +213,8 @@ reopen(gpointer user_data)
 void
 cbus_mirror_pool_promote(CbusMirror *self, CbusChannel *channel)
 {
+    if (self->reopen_ms != 0)
+        cbus_log(G_LOG_LEVEL_INFO, "A machine's bus is back", CBUS_LOG_MACHINE, self->nkey, NULL);
     self->reopen_ms = 0;
     if (channel != self->heir)
         return;
@@ -312,10 +315,13 @@ main_lost(CbusMirror *self, const char *cause)
     self->away = g_steal_pointer(&away);
     cbus_mirror_names_forget(self);
     cbus_mirror_introspect_resume(self);
-    if (self->reopen_ms == 0)
+    if (self->reopen_ms == 0) {
         self->reopen_ms = REOPEN_FIRST_MS;
-    else
+        cbus_log(G_LOG_LEVEL_WARNING, "A machine's bus can not be reached", CBUS_LOG_MACHINE, self->nkey,
+                 CBUS_LOG_REASON, cause, NULL);
+    } else {
         self->reopen_ms = MIN(self->reopen_ms * 2, REOPEN_LAST_MS);
+    }
     source_clear(&self->reopen);
     self->reopen = timer(self, self->reopen_ms, reopen);
 }
