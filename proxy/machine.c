@@ -68,10 +68,7 @@ describe(CbusMachine *machine)
     switch (machine->facts.state) {
         case CBUS_MACHINE_UNAUTHORIZED:
             machine->absence_error = CBUS_DBUS_ERROR("AccessDenied");
-            machine->absence = g_strdup_printf(
-                "Machine %s does not admit this operator: %s; add the operator's key (cbus nkey) to "
-                "the authorized-keys of its cbus-agent",
-                label, why);
+            machine->absence = g_strdup_printf("Machine %s does not admit this operator: %s", label, why);
             break;
         case CBUS_MACHINE_INCOMPATIBLE:
             machine->absence_error = CBUS_ERROR_INCOMPATIBLE;

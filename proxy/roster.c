@@ -25,6 +25,7 @@ struct _CbusRoster {
     CbusRosterHandler handler;
     gpointer user_data;
     gboolean known_only, closing;
+    CbusMachine *dropping; /* its link is not to be made again */
     CbusBudget *budget;
     CbusNodeStore *store;
     CbusDialer *dialer;
@@ -74,7 +75,11 @@ static void
 on_link_gone(CbusMachine *machine, CbusLink *link, gpointer user_data)
 {
     CbusRoster *roster = user_data;
-    cbus_dialer_forget(roster->dialer, link);
+    if (roster->closing || roster->dropping == machine) {
+        cbus_dialer_unwant(roster->dialer, cbus_machine_key(machine));
+    } else {
+        cbus_dialer_forget(roster->dialer, link);
+    }
 }
 
 static CbusMachine *
@@ -103,7 +108,9 @@ drop(CbusRoster *roster, CbusMachine *machine, const char *reason)
     if (!cbus_machine_is_pinned(machine)) {
         roster->unpinned--;
     }
+    roster->dropping = machine;
     cbus_machine_close_link(machine, reason);
+    roster->dropping = NULL;
     cbus_dialer_unwant(roster->dialer, &key);
     g_hash_table_steal(roster->machines, &key);
     roster->handler.removed(roster, machine, roster->user_data);
