@@ -29,6 +29,7 @@
 #define EVENTS                                                                                               \
     (IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE | IN_DELETE_SELF | IN_MOVE_SELF)
 #define TOLD_LINES 20
+#define ARM_TRIES  8
 
 struct _CbusKnown {
     char *file;
@@ -154,25 +155,48 @@ reload(CbusKnown *known)
     known->func(parsed, known->user_data);
 }
 
-/* Watches the nearest existing directory above the file. */
+/* Watches DIRECTORY, or the nearest one above it that exists. *MISSING: the one below it, NULL when there is
+ * none.
+ */
+static int
+watch_nearest(CbusKnown *known, const char *directory, char **missing)
+{
+    g_autofree char *at = g_strdup(directory);
+    int descriptor;
+    *missing = NULL;
+    while ((descriptor = inotify_add_watch(known->inotify, at, EVENTS | IN_ONLYDIR)) < 0) {
+        char *above = g_path_get_dirname(at);
+        if (g_str_equal(above, at)) {
+            g_free(above);
+            return -1;
+        }
+        g_free(*missing);
+        *missing = at;
+        at = above;
+    }
+    return descriptor;
+}
+
 static void
 arm(CbusKnown *known)
 {
     g_autofree char *directory = g_path_get_dirname(known->file);
-    int descriptor;
-    while ((descriptor = inotify_add_watch(known->inotify, directory, EVENTS | IN_ONLYDIR)) < 0) {
-        g_autofree char *above = g_path_get_dirname(directory);
-        if (g_str_equal(above, directory)) {
+    for (guint i = 0; i < ARM_TRIES; i++) {
+        g_autofree char *missing = NULL;
+        int descriptor = watch_nearest(known, directory, &missing);
+        if (descriptor < 0) {
             complain(known, "nothing above it can be watched for changes");
             return;
         }
-        g_free(directory);
-        directory = g_steal_pointer(&above);
+        if (known->descriptor >= 0 && known->descriptor != descriptor) {
+            inotify_rm_watch(known->inotify, known->descriptor);
+        }
+        known->descriptor = descriptor;
+        /* It may have appeared before its parent was watched. */
+        if (missing == NULL || !g_file_test(missing, G_FILE_TEST_IS_DIR)) {
+            return;
+        }
     }
-    if (known->descriptor >= 0 && known->descriptor != descriptor) {
-        inotify_rm_watch(known->inotify, known->descriptor);
-    }
-    known->descriptor = descriptor;
 }
 
 static void
