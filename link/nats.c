@@ -555,9 +555,12 @@ cbus_nats_flush(CbusNats *nats, guint timeout_ms)
 {
     gint64 deadline = g_get_monotonic_time() + timeout_ms * G_TIME_SPAN_MILLISECOND;
 
-    do
+    /* Down, there is no socket to write to. */
+    while (nats->up) {
         write_out(nats);
-    while (nats->up && nats->blocked && cbus_nats_source_wait_write(nats->source, deadline));
+        if (!nats->blocked || !cbus_nats_source_wait_write(nats->source, deadline))
+            break;
+    }
 }
 
 gboolean
