@@ -292,6 +292,40 @@ test_signals_never_overtake_older_answers(Fixture *fixture, gconstpointer data)
     g_dbus_connection_remove_filter(fixture->bus.client, filter);
 }
 
+/* More calls at once than may be unanswered: each is answered, if only by a refusal, and all is well after.
+ */
+static void
+test_a_flood_is_answered_whole(Fixture *fixture, gconstpointer data)
+{
+    enum { CALLS = 3000 };
+    g_autofree PrivateAnswer *answers = g_new0(PrivateAnswer, CALLS);
+    guint good = 0;
+    for (guint i = 0; i < CALLS; i++) {
+        g_dbus_connection_call(fixture->bus.client, NAME, PATH, INTERFACE, "Echo", g_variant_new("(s)", "x"),
+                               NULL, G_DBUS_CALL_FLAGS_NONE, -1, NULL, private_bus_on_answer, &answers[i]);
+    }
+    for (guint i = 0; i < CALLS; i++) {
+        private_bus_wait(&fixture->bus, &answers[i].done);
+        if (answers[i].value != NULL) {
+            good++;
+            g_variant_unref(answers[i].value);
+        } else {
+            g_assert_error(answers[i].error, G_DBUS_ERROR, G_DBUS_ERROR_LIMITS_EXCEEDED);
+            g_error_free(answers[i].error);
+        }
+    }
+    g_assert_cmpuint(good, >=, 1024);
+    test_gdbus_objects_are_served(fixture, data);
+}
+
+static void
+test_an_oversized_call_is_refused(Fixture *fixture, gconstpointer data)
+{
+    g_autofree char *text = g_strnfill(100 * 1000, 'x');
+    private_bus_assert_error(&fixture->bus, NAME, PATH, INTERFACE, "Echo", g_variant_new("(s)", text),
+                             CBUS_DBUS_ERROR("LimitsExceeded"), "too large");
+}
+
 static void
 test_a_vanished_caller_is_told(Fixture *fixture, gconstpointer data)
 {
@@ -364,6 +398,8 @@ main(int argc, char **argv)
     ADD("hot-path-answers-by-itself", test_hot_path_answers_by_itself);
     ADD("a-call-that-wants-no-reply-gets-none", test_a_call_that_wants_no_reply_gets_none);
     ADD("signals-never-overtake-older-answers", test_signals_never_overtake_older_answers);
+    ADD("a-flood-is-answered-whole", test_a_flood_is_answered_whole);
+    ADD("an-oversized-call-is-refused", test_an_oversized_call_is_refused);
     ADD("a-vanished-caller-is-told", test_a_vanished_caller_is_told);
     ADD("a-name-that-is-owned-is-refused", test_a_name_that_is_owned_is_refused);
     ADD("release-gives-the-name-back", test_release_gives_the_name_back);
