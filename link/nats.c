@@ -10,11 +10,6 @@
  * source are destroyed, `down` tells the owner, and after a pause the next dial begins. The pause doubles
  * from 20 ms to 5 s, with jitter, and starts anew once a connection has held for STABLE_US.
  *
- * The heartbeat: bytes from the server are life. When none came for a beat, a message is published to a
- * subject that nobody can be subscribed to, with a reply subject of ours: the server itself answers with a
- * 503 (no echo of our own publish is needed, so NoEcho can stay on). After two unanswered ones the connection
- * is given up. With the default of 6 s that is longer than the server's write deadline of 10 s.
- *
  * Traps of 3.4.1 that shape the code: ProcessWriteEvent with an empty buffer ends the connection; Destroy
  * with bytes in the buffer waits for 500 ms, so such a connection is first broken (end_quietly); messages are
  * delivered by several subscriptions of one read in the order of the subscriptions, not of the wire.
@@ -24,37 +19,26 @@
  * counts the calls on the stack. */
 #include "link/nats.h"
 #include "link/log.h"
+#include "link/nats_beat.h"
 #include "link/nats_dial.h"
-#include "link/nats_inbox.h"
 #include "link/nats_queue.h"
+#include "link/nats_subscriptions.h"
 
 #define PAUSE_FIRST_MS      20
 #define PAUSE_LAST_MS       5000
 #define STABLE_US           (5 * G_TIME_SPAN_SECOND)
 #define BEAT_MS             6000
-#define BEATS_UNANSWERED    2
 #define READS_A_TURN        8
 #define MAX_PAYLOAD_DEFAULT (1024 * 1024)
 #define MAX_PAYLOAD_LEAST   4096
 #define MAX_PAYLOAD_MOST    (8 * 1024 * 1024)
-
-typedef struct {
-    guint id; /* 0: unsubscribed while messages were being drained */
-    char *subject;
-    gboolean no_responders;
-    CbusNatsFunc func;
-    gpointer user_data;
-    natsSubscription *handle; /* NULL while down */
-} Subscription;
 
 struct _CbusNats {
     CbusLoop *loop;
     CbusNatsHandler handler;
     gpointer user_data;
     CbusNatsLogin *login;
-    CbusNatsInbox *inbox;
-    GPtrArray *subscriptions; /* Subscription, in the order of subscribing */
-    guint last_id;
+    CbusNatsSubscriptions *subscriptions;
 
     /* Between connections. */
     CbusNatsDial *dial;
@@ -64,34 +48,22 @@ struct _CbusNats {
     /* Of the connection. */
     natsConnection *connection;
     CbusNatsSource *source;
-    natsSubscription *life; /* where the heartbeat's answers arrive */
-    GPtrArray *dead;        /* asynchronous natsSubscriptions to be destroyed with the connection */
-    char *life_subject, *nobody_subject;
+    CbusNatsBeat *beat;
     CbusNatsQueue queue;
     CbusDeferred write;
     gsize max_payload;
     gint64 up_since;
     gboolean up, blocked, denial_shown;
     GError *loss; /* set: waits for its burial */
-    GSource *burial, *beat;
-    guint beat_ms, silent;
-    gboolean alive;
+    GSource *burial;
+    guint beat_ms;
 
     guint depth;
-    gboolean freed, removed; /* removed: subscriptions with id 0 are to be freed */
+    gboolean freed;
 };
 
 static void dial(CbusNats *nats);
 static void destroy(CbusNats *nats);
-
-static void
-subscription_free(gpointer data)
-{
-    Subscription *subscription = data;
-
-    g_free(subscription->subject);
-    g_free(subscription);
-}
 
 static void
 enter(CbusNats *nats)
@@ -102,14 +74,7 @@ enter(CbusNats *nats)
 static void
 leave(CbusNats *nats)
 {
-    if (--nats->depth > 0)
-        return;
-    for (guint i = nats->subscriptions->len; nats->removed && i > 0; i--) {
-        if (((Subscription *)nats->subscriptions->pdata[i - 1])->id == 0)
-            g_ptr_array_remove_index(nats->subscriptions, i - 1);
-    }
-    nats->removed = FALSE;
-    if (nats->freed)
+    if (--nats->depth == 0 && nats->freed)
         destroy(nats);
 }
 
@@ -144,7 +109,6 @@ static void
 destroy_connection(CbusNats *nats)
 {
     nats->up = FALSE;
-    clear_source(&nats->beat);
     cbus_turn_cancel(&nats->write);
     cbus_nats_queue_clear(&nats->queue);
     if (nats->connection == NULL)
@@ -152,17 +116,10 @@ destroy_connection(CbusNats *nats)
     end_quietly(nats);
     cbus_nats_source_stop(nats->source);
     natsConnection_Close(nats->connection);
-    for (guint i = 0; i < nats->subscriptions->len; i++) {
-        Subscription *subscription = nats->subscriptions->pdata[i];
-
-        g_clear_pointer(&subscription->handle, natsSubscription_Destroy);
-    }
-    g_ptr_array_set_size(nats->dead, 0);
-    g_clear_pointer(&nats->life, natsSubscription_Destroy);
+    cbus_nats_subscriptions_unmake(nats->subscriptions);
+    g_clear_pointer(&nats->beat, cbus_nats_beat_free);
     g_clear_pointer(&nats->connection, natsConnection_Destroy);
     g_clear_pointer(&nats->source, cbus_nats_source_free);
-    g_clear_pointer(&nats->life_subject, g_free);
-    g_clear_pointer(&nats->nobody_subject, g_free);
     nats->blocked = nats->denial_shown = FALSE;
     nats->max_payload = MAX_PAYLOAD_DEFAULT;
 }
@@ -218,7 +175,7 @@ lost(CbusNats *nats, const char *why)
         g_error_new(CBUS_NATS_ERROR, CBUS_NATS_ERROR_LOST, "the connection to NATS at %s is lost: %s",
                     cbus_nats_login_servers(nats->login), why != NULL && *why != '\0' ? why : "closed");
     nats->up = FALSE;
-    clear_source(&nats->beat);
+    cbus_nats_beat_stop(nats->beat);
     cbus_nats_source_stop(nats->source);
     nats->burial = g_idle_source_new();
     g_source_set_priority(nats->burial, G_PRIORITY_DEFAULT);
@@ -240,50 +197,16 @@ show_denial(CbusNats *nats)
 }
 
 static void
-drain_one(CbusNats *nats, Subscription *subscription)
-{
-    int count = 0;
-
-    natsSubscription_GetPending(subscription->handle, &count, NULL);
-    for (; count > 0 && nats->up && !nats->freed && subscription->id != 0; count--) {
-        natsMsg *message = NULL;
-
-        if (natsSubscription_NextMsg(&message, subscription->handle, 0) != NATS_OK)
-            continue; /* a 503: the library hands out no message for it */
-        /* The message is ours until it is destroyed; the library's const is for callers that share it. */
-        subscription->func(natsMsg_GetSubject(message), natsMsg_GetReply(message),
-                           (guint8 *)natsMsg_GetData(message), (gsize)natsMsg_GetDataLength(message),
-                           subscription->user_data);
-        natsMsg_Destroy(message);
-    }
-}
-
-static void
-drain(CbusNats *nats)
-{
-    natsMsg *answer;
-
-    while (natsSubscription_NextMsg(&answer, nats->life, 0) == NATS_OK)
-        natsMsg_Destroy(answer);
-    for (guint i = 0; i < nats->subscriptions->len; i++) {
-        Subscription *subscription = nats->subscriptions->pdata[i];
-
-        if (subscription->handle != NULL && !subscription->no_responders)
-            drain_one(nats, subscription);
-    }
-}
-
-static void
 on_readable(gpointer user_data)
 {
     CbusNats *nats = user_data;
 
     enter(nats);
     for (guint i = 0; i < READS_A_TURN && nats->up && !nats->freed; i++) {
-        nats->alive = TRUE;
         natsConnection_ProcessReadEvent(nats->connection);
         show_denial(nats);
-        drain(nats);
+        cbus_nats_beat_alive(nats->beat);
+        cbus_nats_subscriptions_drain(nats->subscriptions);
         if (nats->freed)
             break;
         if (natsConnection_IsClosed(nats->connection))
@@ -298,6 +221,8 @@ on_readable(gpointer user_data)
 static void
 write_out(CbusNats *nats)
 {
+    if (!nats->up)
+        return;
     nats->blocked = FALSE;
     while (nats->up && !nats->blocked) {
         if (!cbus_nats_queue_move(&nats->queue, nats->connection)) {
@@ -345,56 +270,15 @@ static const CbusNatsSourceHandler source_handler = {
     .want_write = on_want_write,
 };
 
-static gboolean
-on_beat(gpointer user_data)
+static void
+on_silent(guint ms, gpointer user_data)
 {
-    CbusNats *nats = user_data;
-    g_autofree char *why = NULL;
+    g_autofree char *why = g_strdup_printf("the server has been silent for %u ms", ms);
 
-    if (nats->alive) {
-        nats->alive = FALSE;
-        nats->silent = 0;
-        return G_SOURCE_CONTINUE;
-    }
-    if (nats->silent++ < BEATS_UNANSWERED) {
-        natsConnection_PublishRequest(nats->connection, nats->nobody_subject, nats->life_subject, NULL, 0);
-        on_want_write(nats);
-        return G_SOURCE_CONTINUE;
-    }
-    why = g_strdup_printf("the server has been silent for %u ms", nats->beat_ms * nats->silent);
-    lost(nats, why);
-    return G_SOURCE_REMOVE;
+    lost(user_data, why);
 }
 
-static natsStatus
-make_subscription(CbusNats *nats, Subscription *subscription)
-{
-    natsStatus s;
-
-    if (subscription->no_responders)
-        return cbus_nats_inbox_subscribe(nats->inbox, nats->connection, subscription->subject,
-                                         subscription->id, &subscription->handle);
-    s = natsConnection_SubscribeSync(&subscription->handle, nats->connection, subscription->subject);
-    if (s == NATS_OK)
-        s = natsSubscription_SetPendingLimits(subscription->handle, -1, -1);
-    return s;
-}
-
-static natsStatus
-prepare_heartbeat(CbusNats *nats)
-{
-    natsInbox *unique = NULL;
-    natsStatus s = natsInbox_Create(&unique);
-
-    if (s != NATS_OK)
-        return s;
-    nats->life_subject = g_strconcat(unique, ".life", NULL);
-    nats->nobody_subject = g_strconcat(unique, ".nobody", NULL);
-    natsInbox_Destroy(unique);
-    nats->alive = TRUE;
-    nats->silent = 0;
-    return natsConnection_SubscribeSync(&nats->life, nats->connection, nats->life_subject);
-}
+static const CbusNatsBeatHandler beat_handler = {.probe = on_want_write, .silent = on_silent};
 
 /* Makes a fresh connection usable. FALSE with ERROR: it is not, and is to be destroyed. */
 static gboolean
@@ -412,9 +296,11 @@ set_up_connection(CbusNats *nats, GError **error)
     }
     nats->max_payload = (gsize)MIN(max_payload, MAX_PAYLOAD_MOST);
     cbus_nats_source_start(nats->source, nats->loop->context, &source_handler, nats);
-    s = prepare_heartbeat(nats);
-    for (guint i = 0; s == NATS_OK && i < nats->subscriptions->len; i++)
-        s = make_subscription(nats, nats->subscriptions->pdata[i]);
+    nats->beat =
+        cbus_nats_beat_new(nats->loop->context, nats->beat_ms, nats->connection, &beat_handler, nats);
+    s = nats->beat != NULL ? NATS_OK : NATS_ERR;
+    if (s == NATS_OK)
+        s = cbus_nats_subscriptions_make(nats->subscriptions, nats->connection);
     if (s == NATS_OK)
         return TRUE;
     g_set_error(error, CBUS_NATS_ERROR, CBUS_NATS_ERROR_CONNECT, "subscribing to NATS at %s failed: %s",
@@ -447,7 +333,6 @@ on_dialed(natsConnection *connection, CbusNatsSource *source, const GError *erro
         if (set_up_connection(nats, &own)) {
             nats->up = TRUE;
             nats->up_since = g_get_monotonic_time();
-            nats->beat = attach_timer(nats, g_timeout_source_new(nats->beat_ms), on_beat);
             on_want_write(nats);
             if (nats->handler.up != NULL)
                 nats->handler.up(nats, nats->user_data);
@@ -465,23 +350,6 @@ dial(CbusNats *nats)
     nats->dial = cbus_nats_dial_new(nats->loop->context, nats->login, on_dialed, nats);
 }
 
-static void
-on_no_responders(guint id, const char *subject, gpointer user_data)
-{
-    CbusNats *nats = user_data;
-
-    enter(nats);
-    for (guint i = 0; i < nats->subscriptions->len && !nats->freed; i++) {
-        Subscription *subscription = nats->subscriptions->pdata[i];
-
-        if (subscription->id == id) {
-            subscription->func(subject, NULL, NULL, 0, subscription->user_data);
-            break;
-        }
-    }
-    leave(nats);
-}
-
 /* ERROR: CBUS_NATS_ERROR_OPTIONS. Nothing happens before cbus_nats_start(). */
 CbusNats *
 cbus_nats_new(CbusLoop *loop, const CbusNatsOptions *options, const CbusNatsHandler *handler,
@@ -497,9 +365,7 @@ cbus_nats_new(CbusLoop *loop, const CbusNatsOptions *options, const CbusNatsHand
     nats->handler = *handler;
     nats->user_data = user_data;
     nats->login = g_steal_pointer(&login);
-    nats->inbox = cbus_nats_inbox_new(loop->context, on_no_responders, nats);
-    nats->subscriptions = g_ptr_array_new_with_free_func(subscription_free);
-    nats->dead = g_ptr_array_new_with_free_func((GDestroyNotify)natsSubscription_Destroy);
+    nats->subscriptions = cbus_nats_subscriptions_new(loop->context);
     nats->pause_ms = PAUSE_FIRST_MS;
     nats->beat_ms = options->beat_ms != 0 ? options->beat_ms : BEAT_MS;
     nats->max_payload = MAX_PAYLOAD_DEFAULT;
@@ -520,8 +386,7 @@ static void
 destroy(CbusNats *nats)
 {
     destroy_connection(nats);
-    g_ptr_array_unref(nats->subscriptions);
-    g_ptr_array_unref(nats->dead);
+    cbus_nats_subscriptions_free(nats->subscriptions);
     g_clear_error(&nats->loss);
     g_free(nats);
 }
@@ -538,11 +403,11 @@ cbus_nats_free(CbusNats *nats)
         on_write_turn(nats);
     }
     clear_source(&nats->burial);
-    clear_source(&nats->beat);
+    cbus_nats_beat_stop(nats->beat);
     if (nats->source != NULL)
         cbus_nats_source_stop(nats->source);
     nats->up = FALSE;
-    cbus_nats_inbox_close(nats->inbox);
+    cbus_nats_subscriptions_close(nats->subscriptions);
     cbus_nats_login_disarm(nats->login);
     g_clear_pointer(&nats->login, cbus_nats_login_unref);
     nats->freed = TRUE;
@@ -573,17 +438,11 @@ static guint
 add_subscription(CbusNats *nats, const char *subject, gboolean no_responders, CbusNatsFunc func,
                  gpointer user_data)
 {
-    Subscription *subscription = g_new0(Subscription, 1);
+    guint id = cbus_nats_subscriptions_add(nats->subscriptions, subject, no_responders, func, user_data);
 
-    subscription->id = ++nats->last_id;
-    subscription->subject = g_strdup(subject);
-    subscription->no_responders = no_responders;
-    subscription->func = func;
-    subscription->user_data = user_data;
-    g_ptr_array_add(nats->subscriptions, subscription);
-    if (nats->up && make_subscription(nats, subscription) != NATS_OK)
+    if (nats->up && cbus_nats_subscriptions_make(nats->subscriptions, nats->connection) != NATS_OK)
         lost(nats, "a subscription could not be made");
-    return subscription->id;
+    return id;
 }
 
 guint
@@ -602,21 +461,7 @@ cbus_nats_subscribe_no_responders(CbusNats *nats, const char *subject, CbusNatsF
 void
 cbus_nats_unsubscribe(CbusNats *nats, guint id)
 {
-    enter(nats);
-    for (guint i = 0; id != 0 && i < nats->subscriptions->len; i++) {
-        Subscription *subscription = nats->subscriptions->pdata[i];
-
-        if (subscription->id != id)
-            continue;
-        subscription->id = 0;
-        nats->removed = TRUE;
-        if (subscription->handle != NULL)
-            natsSubscription_Unsubscribe(subscription->handle);
-        if (subscription->handle != NULL && subscription->no_responders)
-            g_ptr_array_add(nats->dead, g_steal_pointer(&subscription->handle));
-        g_clear_pointer(&subscription->handle, natsSubscription_Destroy);
-    }
-    leave(nats);
+    cbus_nats_subscriptions_remove(nats->subscriptions, id);
 }
 
 gboolean

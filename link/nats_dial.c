@@ -23,8 +23,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define HANG_MS  3000
-#define WATCH_MS 500
+#define HANG_MS  2500 /* the library's own deadline is 2 000 */
+#define WATCH_MS 200
 
 struct _CbusNatsDial {
     gatomicrefcount refs;
@@ -33,6 +33,7 @@ struct _CbusNatsDial {
     CbusNatsDialed func;
     gpointer user_data;
     GSource *watchdog;
+    gboolean hung;    /* the watchdog had to end it */
     GHashTable *seen; /* inode of a candidate → since when, µs; both gint64 */
 
     GMutex mutex;
@@ -90,7 +91,7 @@ judge(CbusNatsDial *dial, int fd, GHashTable *seen, gint64 now)
     inode = (gint64)status.st_ino;
     since = g_hash_table_lookup(dial->seen, &inode);
     if (since != NULL && now - *since >= HANG_MS * G_TIME_SPAN_MILLISECOND)
-        shutdown(fd, SHUT_RDWR);
+        dial->hung = shutdown(fd, SHUT_RDWR) == 0;
     g_hash_table_insert(seen, g_memdup2(&inode, sizeof inode),
                         g_memdup2(since != NULL ? since : &now, sizeof now));
 }
@@ -141,6 +142,8 @@ on_report(gpointer user_data)
     source = g_steal_pointer(&dial->source);
     error = g_steal_pointer(&dial->error);
     g_mutex_unlock(&dial->mutex);
+    if (error != NULL && dial->hung)
+        g_prefix_error(&error, "the server accepted the connection and then fell silent: ");
     dial->func(connection, source, error, dial->user_data);
     return G_SOURCE_REMOVE;
 }
@@ -148,11 +151,9 @@ on_report(gpointer user_data)
 static GError *
 explain(CbusNatsDial *dial, natsStatus status)
 {
-    const char *detail = nats_GetLastError(NULL);
+    const char *detail = cbus_nats_detail(status);
     const char *servers = cbus_nats_login_servers(dial->login);
 
-    if (detail == NULL || *detail == '\0')
-        detail = natsStatus_GetText(status);
     if (status == NATS_CONNECTION_AUTH_FAILED)
         return g_error_new(CBUS_NATS_ERROR, CBUS_NATS_ERROR_LOGIN,
                            "the NATS server at %s does not let us in: %s", servers, detail);

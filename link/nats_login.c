@@ -311,10 +311,7 @@ cbus_nats_login_options(CbusNatsLogin *login, GError **error)
     if (s == NATS_OK)
         s = set_credentials(login, options);
     if (s != NATS_OK) {
-        const char *detail = nats_GetLastError(NULL);
-
-        g_set_error(error, CBUS_NATS_ERROR, CBUS_NATS_ERROR_OPTIONS, "NATS options: %s",
-                    detail != NULL && *detail != '\0' ? detail : natsStatus_GetText(s));
+        g_set_error(error, CBUS_NATS_ERROR, CBUS_NATS_ERROR_OPTIONS, "NATS options: %s", cbus_nats_detail(s));
         natsOptions_Destroy(options);
         return NULL;
     }
@@ -335,4 +332,16 @@ cbus_nats_login_has_port(const CbusNatsLogin *login, guint16 port)
             return TRUE;
     }
     return FALSE;
+}
+
+/* The library begins its texts with "(file.c:line): ", which tells an operator nothing. */
+const char *
+cbus_nats_detail(natsStatus status)
+{
+    const char *text = nats_GetLastError(NULL);
+    const char *end = text != NULL && *text == '(' ? g_strstr_len(text, -1, "): ") : NULL;
+
+    if (end != NULL)
+        text = end + strlen("): ");
+    return text != NULL && *text != '\0' ? text : natsStatus_GetText(status);
 }

@@ -19,3 +19,6 @@ natsOptions *cbus_nats_login_options(CbusNatsLogin *login, GError **error) G_GNU
 /* The servers as an operator may see them: without user, password or token. */
 const char *cbus_nats_login_servers(const CbusNatsLogin *login);
 gboolean cbus_nats_login_has_port(const CbusNatsLogin *login, guint16 port);
+/* What the library says about the last failure on this thread, or else about STATUS; never empty. Borrowed
+ * until the next library call. */
+const char *cbus_nats_detail(natsStatus status);

@@ -1,0 +1,23 @@
+/* What is subscribed, over all connections. Loop thread only. */
+#pragma once
+#include "link/nats.h"
+#include <nats/nats.h>
+
+typedef struct _CbusNatsSubscriptions CbusNatsSubscriptions;
+
+CbusNatsSubscriptions *cbus_nats_subscriptions_new(GMainContext *context);
+/* The connection must be gone, and no function on the stack. */
+void cbus_nats_subscriptions_free(CbusNatsSubscriptions *subscriptions);
+/* No function is called afterwards. Safe inside one. */
+void cbus_nats_subscriptions_close(CbusNatsSubscriptions *subscriptions);
+
+guint cbus_nats_subscriptions_add(CbusNatsSubscriptions *subscriptions, const char *subject,
+                                  gboolean no_responders, CbusNatsFunc func, gpointer user_data);
+void cbus_nats_subscriptions_remove(CbusNatsSubscriptions *subscriptions, guint id);
+
+/* Makes on CONNECTION what is not made yet. */
+natsStatus cbus_nats_subscriptions_make(CbusNatsSubscriptions *subscriptions, natsConnection *connection);
+/* Calls the functions for all messages that have arrived. */
+void cbus_nats_subscriptions_drain(CbusNatsSubscriptions *subscriptions);
+/* After the connection was closed, before it is destroyed. */
+void cbus_nats_subscriptions_unmake(CbusNatsSubscriptions *subscriptions);
