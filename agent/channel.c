@@ -23,9 +23,15 @@
 #include "wire/tree.h"
 #include <unistd.h>
 
-#define EARLY_MAX (256 * 1024)
-#define BUS_SLACK (16u * 1024 * 1024) /* beyond one message, bytes that may wait for the bus */
-#define LOCAL     "org.freedesktop.DBus.Local"
+#define EARLY_MAX   (256 * 1024)
+#define EARLY_TREES 8
+#define BUS_SLACK   (16u * 1024 * 1024) /* beyond one message, bytes that may wait for the bus */
+#define LOCAL       "org.freedesktop.DBus.Local"
+
+typedef struct {
+    guint32 request;
+    char *destination;
+} EarlyTree;
 
 struct _CbusChannel {
     const CbusHost *host;
@@ -38,11 +44,12 @@ struct _CbusChannel {
     guint32 connect; /* the connector's request; 0: answered */
     GQueue early;    /* GBytes that wait for the connection */
     gsize early_bytes;
-    CbusBus *bus; /* NULL until connected */
+    GQueue early_trees; /* EarlyTree */
+    CbusBus *bus;       /* NULL until connected */
     guint32 uid;
     CbusWalker *walker; /* NULL until the first TREE */
     GByteArray *reply;  /* scratch */
-    gboolean greeted;   /* something went to the bus: its first message is the client's Hello */
+    gboolean greeted;   /* the client sent something: its first message is its Hello */
     guint64 pending;    /* calls that the bus owes a reply */
 };
 
@@ -161,8 +168,8 @@ cbus_channel_message(CbusChannel *self, const guint8 *data, gsize size)
         return;
     if (message.type == CBUS_MESSAGE_CALL && (message.flags & CBUS_FLAG_NO_REPLY) == 0)
         call_sent(self);
+    self->greeted = TRUE;
     if (self->bus != NULL) {
-        self->greeted = TRUE;
         cbus_bus_send(self->bus, data, size);
     } else if (self->early_bytes <= EARLY_MAX) {
         g_queue_push_tail(&self->early, g_bytes_new(data, size));
@@ -216,6 +223,60 @@ bus_message(CbusBus *bus, const guint8 *data, gsize size, gpointer user_data)
 }
 
 static void
+tree_answer(const guint8 *answer, gsize len, gpointer user_data)
+{
+    CbusChannel *self = user_data;
+
+    cbus_link_send_tree_answer(self->link, self->id, answer, len);
+}
+
+static void
+refuse_tree(CbusChannel *self, guint32 request, const char *name, const char *message)
+{
+    g_byte_array_set_size(self->reply, 0);
+    cbus_tree_write_error(request, name, message, self->reply);
+    tree_answer(self->reply->data, self->reply->len, self);
+}
+
+static void
+walk(CbusChannel *self, guint32 request, const char *destination)
+{
+    if (self->walker == NULL)
+        self->walker = cbus_walker_new(self->host->loop, self->bus, tree_answer, self);
+    cbus_walker_start(self->walker, request, destination);
+}
+
+static void
+early_tree_free(EarlyTree *early)
+{
+    g_free(early->destination);
+    g_free(early);
+}
+
+void
+cbus_channel_tree(CbusChannel *self, guint32 request, const guint8 *payload, gsize len)
+{
+    const char *destination = (const char *)payload;
+
+    /* The link ends it with a NUL, which LEN does not count. */
+    if (!cbus_is_bus_name((CbusSpan){destination, len})) {
+        refuse_tree(self, request, CBUS_DBUS_ERROR("InvalidArgs"), "the destination is no bus name");
+    } else if (!self->greeted) {
+        refuse_tree(self, request, CBUS_DBUS_ERROR("Failed"), "this channel has not said Hello to the bus");
+    } else if (self->bus != NULL) {
+        walk(self, request, destination);
+    } else if (g_queue_get_length(&self->early_trees) < EARLY_TREES) {
+        EarlyTree *early = g_new0(EarlyTree, 1);
+        early->request = request;
+        early->destination = g_strdup(destination);
+        g_queue_push_tail(&self->early_trees, early);
+    } else {
+        refuse_tree(self, request, CBUS_DBUS_ERROR("LimitsExceeded"),
+                    "too many trees are being read at once: try again");
+    }
+}
+
+static void
 bus_ready(CbusBus *bus, gpointer user_data)
 {
     CbusChannel *self = user_data;
@@ -237,6 +298,25 @@ bus_closed(CbusBus *bus, const GError *reason, gpointer user_data)
     end(self, name, message, FALSE);
 }
 
+/* What came before the connection, in order; trees after the messages, whose first is the Hello. */
+static void
+send_early(CbusChannel *self)
+{
+    GBytes *message;
+    EarlyTree *tree;
+
+    while ((message = g_queue_pop_head(&self->early)) != NULL) {
+        gsize size = 0;
+        const guint8 *data = g_bytes_get_data(message, &size);
+        cbus_bus_send(self->bus, data, size);
+        g_bytes_unref(message);
+    }
+    while ((tree = g_queue_pop_head(&self->early_trees)) != NULL) {
+        walk(self, tree->request, tree->destination);
+        early_tree_free(tree);
+    }
+}
+
 static void
 connected(int fd, guint32 uid, const GError *failure, gpointer user_data)
 {
@@ -244,7 +324,6 @@ connected(int fd, guint32 uid, const GError *failure, gpointer user_data)
     CbusChannel *self = user_data;
     gsize limit = self->host->message_limit;
     g_autoptr(GError) error = NULL;
-    GBytes *early;
 
     self->connect = 0;
     if (failure != NULL) {
@@ -264,46 +343,7 @@ connected(int fd, guint32 uid, const GError *failure, gpointer user_data)
         end(self, CBUS_DBUS_ERROR("Failed"), error->message, TRUE);
         return;
     }
-    self->greeted = !g_queue_is_empty(&self->early);
-    while ((early = g_queue_pop_head(&self->early)) != NULL) {
-        gsize size = 0;
-        const guint8 *data = g_bytes_get_data(early, &size);
-        cbus_bus_send(self->bus, data, size);
-        g_bytes_unref(early);
-    }
-}
-
-static void
-tree_answer(const guint8 *answer, gsize len, gpointer user_data)
-{
-    CbusChannel *self = user_data;
-
-    cbus_link_send_tree_answer(self->link, self->id, answer, len);
-}
-
-static void
-refuse_tree(CbusChannel *self, guint32 request, const char *name, const char *message)
-{
-    g_byte_array_set_size(self->reply, 0);
-    cbus_tree_write_error(request, name, message, self->reply);
-    tree_answer(self->reply->data, self->reply->len, self);
-}
-
-void
-cbus_channel_tree(CbusChannel *self, guint32 request, const guint8 *payload, gsize len)
-{
-    const char *destination = (const char *)payload;
-
-    /* The link ends it with a NUL, which LEN does not count. */
-    if (!cbus_is_bus_name((CbusSpan){destination, len})) {
-        refuse_tree(self, request, CBUS_DBUS_ERROR("InvalidArgs"), "the destination is no bus name");
-    } else if (!self->greeted || self->bus == NULL) {
-        refuse_tree(self, request, CBUS_DBUS_ERROR("Failed"), "nothing was sent in this channel yet");
-    } else {
-        if (self->walker == NULL)
-            self->walker = cbus_walker_new(self->host->loop, self->bus, tree_answer, self);
-        cbus_walker_start(self->walker, request, destination);
-    }
+    send_early(self);
 }
 
 CbusChannel *
@@ -325,6 +365,7 @@ cbus_channel_new(const CbusHost *host, CbusLink *link, guint32 id, const CbusKey
     self->user_data = user_data;
     self->reply = g_byte_array_new();
     g_queue_init(&self->early);
+    g_queue_init(&self->early_trees);
     return self;
 }
 
@@ -350,6 +391,7 @@ cbus_channel_free(CbusChannel *self)
         cbus_quota_give_uid(self->host->quota, self->uid);
     g_clear_pointer(&self->bus, cbus_bus_free);
     g_queue_clear_full(&self->early, (GDestroyNotify)g_bytes_unref);
+    g_queue_clear_full(&self->early_trees, (GDestroyNotify)early_tree_free);
     g_byte_array_unref(self->reply);
     g_free(self);
 }

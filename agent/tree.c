@@ -188,23 +188,31 @@ found_child(const char *name, gpointer user_data)
         g_queue_push_tail(&walk->paths, g_strdup(path));
 }
 
+/* The string that REPLY begins with, checked: a bus need not have looked into the body. */
+static gboolean
+read_string(const CbusMessage *reply, CbusSpan *out)
+{
+    CbusCursor cursor = cbus_cursor(reply);
+
+    return reply->signature.len > 0 && reply->signature.text[0] == 's' &&
+           cbus_body_check(reply->body, reply->body_len, reply->endian, reply->signature, NULL) &&
+           cbus_cursor_string(&cursor, out);
+}
+
 /* The document of one object arrived, or its error. */
 static void
 take_document(Walk *walk, const char *path, const CbusMessage *reply)
 {
-    CbusCursor cursor = cbus_cursor(reply);
     Below below = {walk, path};
     CbusSpan text;
 
     if (reply->type == CBUS_MESSAGE_ERROR && path[1] == '\0') {
         g_autofree char *name = g_strndup(reply->error_name.text, reply->error_name.len);
-        gboolean has_text =
-            reply->signature.len > 0 && reply->signature.text[0] == 's' && cbus_cursor_string(&cursor, &text);
-        finish(walk, name, has_text ? text.text : "");
+        finish(walk, name, read_string(reply, &text) ? text.text : "");
         return;
     }
-    if (reply->type == CBUS_MESSAGE_RETURN && cbus_span_is(reply->signature, "s") &&
-        cbus_cursor_string(&cursor, &text) && cbus_tree_add(walk->tree, path, text.text, text.len))
+    if (reply->type == CBUS_MESSAGE_RETURN && read_string(reply, &text) &&
+        cbus_tree_add(walk->tree, path, text.text, text.len))
         (void)cbus_children_parse(text.text, text.len, found_child, &below);
     advance(walk);
 }
@@ -212,11 +220,9 @@ take_document(Walk *walk, const char *path, const CbusMessage *reply)
 static void
 take_owner(Walk *walk, const CbusMessage *reply)
 {
-    CbusCursor cursor = cbus_cursor(reply);
     CbusSpan owner;
 
-    if (reply->type != CBUS_MESSAGE_RETURN || !cbus_span_is(reply->signature, "s") ||
-        !cbus_cursor_string(&cursor, &owner) || !cbus_is_bus_name(owner)) {
+    if (reply->type != CBUS_MESSAGE_RETURN || !read_string(reply, &owner) || !cbus_is_bus_name(owner)) {
         finish(walk, CBUS_DBUS_ERROR("NameHasNoOwner"),
                "nobody owns this name now, and browsing does not start a service");
         return;
@@ -276,6 +282,10 @@ cbus_walker_take(CbusWalker *self, const CbusMessage *message)
     if (call == NULL)
         return TRUE;
     Walk *walk = call->walk;
+    /* Anyone on the bus may send a reply with a guessed serial. */
+    if (!cbus_span_is(message->sender, DRIVER) &&
+        (walk->owner == NULL || !cbus_span_is(message->sender, walk->owner)))
+        return TRUE;
     g_autofree char *path = g_steal_pointer(&call->path);
     g_hash_table_remove(self->calls, GUINT_TO_POINTER(message->reply_serial));
     walk->flying--;
