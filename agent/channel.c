@@ -389,7 +389,8 @@ cbus_channel_free(CbusChannel *self)
     g_clear_pointer(&self->walker, cbus_walker_free);
     if (self->bus != NULL)
         cbus_quota_give_uid(self->host->quota, self->uid);
-    g_clear_pointer(&self->bus, cbus_bus_free);
+    /* What the client sent before it left is delivered. */
+    g_clear_pointer(&self->bus, cbus_bus_finish);
     g_queue_clear_full(&self->early, (GDestroyNotify)g_bytes_unref);
     g_queue_clear_full(&self->early_trees, (GDestroyNotify)early_tree_free);
     g_byte_array_unref(self->reply);

@@ -19,18 +19,20 @@
  * never ask for them. One thread: the loop's. */
 #include "link/bus.h"
 #include "link/sasl.h"
+#include "link/sasl_server.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define READ_CHUNK   (64 * 1024)
-#define READ_A_TURN  (1024 * 1024)
-#define WRITE_A_TURN (1024 * 1024)
-#define WRITE_CUT    (256 * 1024) /* written bytes are cut off in steps of at least this */
-#define OUT_KEPT     (4 * 1024)   /* an empty array that has grown beyond this is given back */
-#define AUTH_SECONDS 10
+#define READ_CHUNK    (64 * 1024)
+#define READ_A_TURN   (1024 * 1024)
+#define WRITE_A_TURN  (1024 * 1024)
+#define WRITE_CUT     (256 * 1024) /* written bytes are cut off in steps of at least this */
+#define OUT_KEPT      (4 * 1024)   /* an empty array that has grown beyond this is given back */
+#define AUTH_SECONDS  10
+#define SERVE_SECONDS 5
 
 struct _CbusBus {
     CbusLoop *loop;
@@ -44,7 +46,9 @@ struct _CbusBus {
     gsize in_len, in_capacity;
     gsize in_wanted; /* framed size of the message that begins the buffer, 0 when unknown */
 
-    GByteArray *auth; /* bytes of the handshake to write; NULL once it is over and written */
+    GByteArray *auth;       /* bytes of the handshake to write; NULL once it is over and written */
+    CbusSaslServer *server; /* while a client authenticates */
+    guint32 peer;
     GByteArray *out;
     gsize out_written, out_peak;
     CbusDeferred flush, resume;
@@ -75,6 +79,7 @@ destroy(CbusBus *bus)
 {
     g_free(bus->in);
     g_clear_pointer(&bus->auth, g_byte_array_unref);
+    g_clear_pointer(&bus->server, cbus_sasl_server_free);
     g_byte_array_unref(bus->out);
     g_clear_error(&bus->fault);
     g_free(bus);
@@ -121,23 +126,26 @@ schedule(CbusBus *bus)
         cbus_turn_defer(bus->loop->turn, CBUS_TURN_PACK, &bus->flush);
 }
 
-/* Takes what the server said while authenticating. Returns the bytes used. */
+/* Takes what the other end said while authenticating. Returns the bytes used. */
 static gsize
 authenticate(CbusBus *bus, const guint8 *data, gsize len)
 {
     GError *error = NULL;
     gboolean done = FALSE;
-    gssize used = cbus_sasl_receive(data, len, bus->auth, &done, &error);
+    gssize used = bus->server != NULL
+                      ? cbus_sasl_server_receive(bus->server, data, len, bus->auth, &done, &error)
+                      : cbus_sasl_receive(data, len, bus->auth, &done, &error);
 
     if (used < 0) {
         fail(bus, error);
         return 0;
     }
+    schedule(bus);
     if (done) {
         bus->authenticated = TRUE;
+        g_clear_pointer(&bus->server, cbus_sasl_server_free);
         g_source_destroy(bus->deadline);
         g_clear_pointer(&bus->deadline, g_source_unref);
-        schedule(bus);
         bus->handler.ready(bus, bus->user_data);
     }
     return used;
@@ -208,7 +216,7 @@ closed_by_peer(CbusBus *bus, int saved)
                            g_strerror(saved));
     if (!bus->authenticated)
         return g_error_new_literal(CBUS_BUS_ERROR, CBUS_BUS_ERROR_AUTH,
-                                   "the bus closed the connection during authentication");
+                                   "the other end closed the connection during authentication");
     return g_error_new(CBUS_BUS_ERROR, CBUS_BUS_ERROR_CLOSED, "the other end closed the connection%s",
                        bus->in_len > 0 ? " in the middle of a message" : "");
 }
@@ -370,20 +378,44 @@ on_deadline(gpointer user_data)
 
     enter(bus);
     fail(bus, g_error_new(CBUS_BUS_ERROR, CBUS_BUS_ERROR_AUTH,
-                          "the bus did not answer the authentication within %d s", AUTH_SECONDS));
+                          "the other end did not finish the authentication within %d s",
+                          bus->server != NULL ? SERVE_SECONDS : AUTH_SECONDS));
     leave(bus);
     return G_SOURCE_REMOVE;
 }
 
 static void
-start_authentication(CbusBus *bus, guint32 uid)
+start_deadline(CbusBus *bus, guint seconds)
 {
     bus->auth = g_byte_array_new();
-    cbus_sasl_begin(uid, bus->auth);
-    bus->deadline = g_timeout_source_new_seconds(AUTH_SECONDS);
+    bus->deadline = g_timeout_source_new_seconds(seconds);
     g_source_set_callback(bus->deadline, on_deadline, bus, NULL);
     g_source_attach(bus->deadline, bus->loop->context);
+}
+
+static void
+start_authentication(CbusBus *bus, guint32 uid)
+{
+    start_deadline(bus, AUTH_SECONDS);
+    cbus_sasl_begin(uid, bus->auth);
     schedule(bus);
+}
+
+static gboolean
+start_serving(CbusBus *bus, guint32 owner, GError **error)
+{
+    struct ucred peer;
+    socklen_t len = sizeof peer;
+
+    if (getsockopt(bus->fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0) {
+        g_set_error(error, CBUS_BUS_ERROR, CBUS_BUS_ERROR_AUTH, "who connected can not be told: %s",
+                    g_strerror(errno));
+        return FALSE;
+    }
+    bus->peer = peer.uid;
+    bus->server = cbus_sasl_server_new(peer.uid, owner);
+    start_deadline(bus, SERVE_SECONDS);
+    return TRUE;
 }
 
 /* See the header. On failure FD is closed too. */
@@ -410,7 +442,7 @@ cbus_bus_new(CbusLoop *loop, int fd, CbusBusMode mode, guint32 uid, gsize limit,
                     g_strerror(errno));
     else
         bus->watch = cbus_poller_add(loop->poller, fd, EPOLLIN, on_events, bus, error);
-    if (bus->watch == NULL) {
+    if (bus->watch == NULL || (mode == CBUS_BUS_SERVER && !start_serving(bus, uid, error))) {
         cbus_bus_free(bus);
         return NULL;
     }
@@ -428,6 +460,19 @@ cbus_bus_free(CbusBus *bus)
     bus->freed = TRUE;
     if (bus->depth == 0)
         destroy(bus);
+}
+
+void
+cbus_bus_finish(CbusBus *bus)
+{
+    gssize n = 1;
+
+    while (!bus->closed && bus->authenticated && bus->auth == NULL && n > 0 &&
+           bus->out_written < bus->out->len) {
+        n = send_some(bus, bus->out->data + bus->out_written, bus->out->len - bus->out_written);
+        bus->out_written += MAX(n, 0);
+    }
+    cbus_bus_free(bus);
 }
 
 static void
@@ -463,6 +508,12 @@ cbus_bus_end(CbusBus *bus)
     if (bus->closed || bus->fault != NULL)
         g_byte_array_set_size(bus->out, bus->out_written);
     schedule(bus);
+}
+
+guint32
+cbus_bus_peer(const CbusBus *bus)
+{
+    return bus->peer;
 }
 
 gsize

@@ -1,9 +1,9 @@
 /* A raw D-Bus connection: whole messages out, bytes in (design, "Hot path").
  *
  * Owns a non-blocking socket in the loop's poller. As a client it authenticates (SASL EXTERNAL; no
- * NEGOTIATE_UNIX_FD); with CBUS_BUS_NO_AUTH it does not (the in-process socketpair). Reads until EAGAIN,
- * frames, and hands each whole message over in place. What is sent gathers and is written at the end of the
- * turn. Loop thread only. */
+ * NEGOTIATE_UNIX_FD); as a server it lets its owner and root in; with CBUS_BUS_NO_AUTH neither is done (the
+ * in-process socketpair). Reads until EAGAIN, frames, and hands each whole message over in place. What is
+ * sent gathers and is written at the end of the turn. Loop thread only. */
 #pragma once
 #include "link/loop.h"
 #include "wire/message.h"
@@ -12,11 +12,12 @@ typedef struct _CbusBus CbusBus;
 
 typedef enum {
     CBUS_BUS_CLIENT,  /* we authenticate to a bus */
+    CBUS_BUS_SERVER,  /* the other end authenticates to us, within 5 s */
     CBUS_BUS_NO_AUTH, /* the other end is trusted and speaks messages at once */
 } CbusBusMode;
 
 typedef enum {
-    CBUS_BUS_ERROR_AUTH,    /* the bus refused us */
+    CBUS_BUS_ERROR_AUTH,    /* the bus refused us, or we the client */
     CBUS_BUS_ERROR_CLOSED,  /* the other end closed, or the socket failed */
     CBUS_BUS_ERROR_INVALID, /* the other end sent what is no message */
     CBUS_BUS_ERROR_LIMIT,   /* our own queue to it outgrew its quota */
@@ -26,7 +27,7 @@ typedef enum {
 GQuark cbus_bus_error_quark(void);
 
 typedef struct {
-    /* Authentication is done (client mode; never called otherwise). */
+    /* Authentication is done (client and server mode; never called otherwise). */
     void (*ready)(CbusBus *bus, gpointer user_data);
     /* One whole message, framed but not viewed; borrowed until return. */
     void (*message)(CbusBus *bus, const guint8 *message, gsize size, gpointer user_data);
@@ -35,13 +36,16 @@ typedef struct {
 } CbusBusHandler;
 
 /* Takes FD (made non-blocking). LIMIT: largest message accepted. QUOTA: bytes that may wait to be written.
- * UID: what SASL EXTERNAL claims: the uid under which FD was connected. Messages may be sent at once: they
+ * UID: of a client, what SASL EXTERNAL claims: the uid under which FD was connected; of a server, who may
+ * authenticate beside root. Messages may be sent at once: they
  * wait for authentication. */
 CbusBus *cbus_bus_new(CbusLoop *loop, int fd, CbusBusMode mode, guint32 uid, gsize limit, gsize quota,
                       const CbusBusHandler *handler, gpointer user_data,
                       GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* Safe in any handler. Closes the socket; what was not written is lost. */
 void cbus_bus_free(CbusBus *bus);
+/* As cbus_bus_free, after writing what the kernel takes at once. */
+void cbus_bus_finish(CbusBus *bus);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CbusBus, cbus_bus_free)
 
 /* Appends to the outgoing buffer. Over quota: the connection closes (from the turn's end, never from inside
@@ -51,6 +55,7 @@ void cbus_bus_send(CbusBus *bus, const guint8 *message, gsize size);
  * then end (which checks the quota). No other call on BUS between the two. */
 GByteArray *cbus_bus_begin(CbusBus *bus);
 void cbus_bus_end(CbusBus *bus);
+guint32 cbus_bus_peer(const CbusBus *bus);  /* server: the uid at the other end */
 gsize cbus_bus_pending(const CbusBus *bus); /* bytes not yet written */
 /* Stops and resumes reading (never used to stop the session bus for one slow machine). */
 void cbus_bus_set_reading(CbusBus *bus, gboolean reading);

@@ -121,7 +121,7 @@ guint64 cbus_link_departed(const CbusLink *link, guint32 channel);
 gsize cbus_link_queued(const CbusLink *link, guint32 channel); /* bytes waiting */
 
 /* BUSY: calls are pending or portals open: ping each second, else every 30 s. 10 s of unanswered pings end
- * the link. */
+ * the link. Counted: each TRUE is taken back by one FALSE. */
 void cbus_link_set_busy(CbusLink *link, gboolean busy);
 /* A 503 arrived: ping; the link ends unless something opens within max(500 ms, 4 × round trip). */
 void cbus_link_suspect(CbusLink *link);

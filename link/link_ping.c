@@ -121,10 +121,9 @@ cbus_ping_tick(CbusLink *link, gint64 now)
 void
 cbus_link_set_busy(CbusLink *link, gboolean busy)
 {
-    if (link->busy == busy)
-        return;
-    link->busy = busy;
-    if (busy)
+    g_return_if_fail(busy || link->busy > 0);
+    link->busy += busy ? 1 : -1;
+    if (link->busy == 1 && busy)
         link->ping_at = MIN(link->ping_at, cbus_link_now(link) + BUSY_US);
 }
 

@@ -94,7 +94,7 @@ struct _CbusLink {
     CbusCredit credit;
     gsize assembling;
 
-    gboolean busy;
+    guint busy; /* how many said so */
     gint64 last_sent, last_opened, ping_at, ping_sent, suspected_until;
     guint64 ping_cookie;
     gint64 round_trip;

@@ -85,8 +85,7 @@ read_version(const CbusFacts *facts)
 static GVariant *
 read_bus_address(const CbusFacts *facts)
 {
-    /* The mirror alone is served; an empty address is how the interface says that there is no portal. */
-    return text(NULL);
+    return text(facts->bus_address);
 }
 
 static GVariant *
@@ -133,6 +132,7 @@ cbus_facts_clear(CbusFacts *facts)
     g_free(facts->machine_id);
     g_free(facts->boot_id);
     g_free(facts->version);
+    g_free(facts->bus_address);
     g_strfreev(facts->services);
     memset(facts, 0, sizeof *facts);
 }

@@ -21,6 +21,7 @@ typedef struct {
     gint64 last_seen;  /* µs, realtime; 0 never */
     gint64 round_trip; /* µs */
     char *machine_id, *boot_id, *version;
+    char *bus_address; /* of the portal; NULL when there is none */
     char **services;
     guint64 signals_lost;
 } CbusFacts;

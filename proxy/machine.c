@@ -1,10 +1,12 @@
 /* One machine of the roster.
  *
- * Joins three things that come from elsewhere: facts (what its D-Bus object shows), a link (made by the
- * dialer, owned here while it lasts) and a mirror (calls, replies, signals; lives as long as the machine).
- * The link's events that concern channels are passed on to the mirror; SERVERINFO and the end stay here.
+ * Joins what comes from elsewhere: facts (what its D-Bus object shows), a link (made by the dialer, owned
+ * here while it lasts), a mirror (calls, replies, signals) and a portal (connections of their own); both live
+ * as long as the machine. The link's events that concern channels are passed on to whose channel it is;
+ * SERVERINFO and the end stay here.
  *
- * When a link ends, first the mirror answers everything that was pending, then the state changes, then the
+ * When a link ends, first the mirror answers everything that was pending and the portal closes its
+ * connections, then the state changes, then the
  * change is told: a client that sees Online go false has no call left in the air. When a link comes up it is
  * the other way round: the mirror may call before the roster shows Online.
  *
@@ -12,20 +14,12 @@
  * of a pinned one, is shown as "" and LastError says so; ids and versions that do not look like any are left
  * out.
  *
- * Pings share one measurement: however many wait, one is on the wire.
- *
  * Loop thread only. */
 #include "proxy/machine.h"
 
 #include "link/log.h"
+#include "proxy/pings.h"
 #include "wire/known_machines.h"
-
-#define PINGS_LIMIT 256
-
-typedef struct {
-    CbusPingFunc func;
-    gpointer user_data;
-} Waiting;
 
 struct _CbusMachine {
     CbusMachineHandler handler;
@@ -36,11 +30,11 @@ struct _CbusMachine {
     char *claim; /* the name as last claimed, shown or not */
     GVariant *told;
     CbusMirror *mirror;
+    CbusPortal *portal; /* NULL when there can be none */
     CbusLink *link;
     const char *absence_error;
     char *absence;
-    GArray *waiting;         /* of Waiting: for the ping on the wire */
-    CbusMachine **measuring; /* the ping's user data; NULL when none is on the wire */
+    CbusPings *pings;
 };
 
 static void
@@ -90,32 +84,13 @@ describe(CbusMachine *machine)
     }
     cbus_mirror_set_label(machine->mirror, label);
     cbus_mirror_set_absence(machine->mirror, machine->absence_error, machine->absence);
+    if (machine->portal != NULL) {
+        cbus_portal_set_absence(machine->portal, machine->absence);
+        cbus_portal_set_name(machine->portal, machine->facts.pinned_name);
+    }
 }
 
 /* ---- pings ---- */
-
-static void
-finish_pings(CbusMachine *machine, gint64 round_trip)
-{
-    g_autoptr(GArray) waiting = machine->waiting;
-    machine->waiting = g_array_new(FALSE, FALSE, sizeof(Waiting));
-    for (guint i = 0; i < waiting->len; i++) {
-        const Waiting *one = &g_array_index(waiting, Waiting, i);
-        one->func(round_trip, one->user_data);
-    }
-}
-
-static void
-on_pong(gint64 round_trip, gpointer user_data)
-{
-    CbusMachine **measuring = user_data;
-    CbusMachine *machine = *measuring;
-    g_free(measuring);
-    if (machine != NULL) {
-        machine->measuring = NULL;
-        finish_pings(machine, round_trip);
-    }
-}
 
 gboolean
 cbus_machine_ping(CbusMachine *machine, CbusPingFunc func, gpointer user_data, const char **error_name,
@@ -125,19 +100,12 @@ cbus_machine_ping(CbusMachine *machine, CbusPingFunc func, gpointer user_data, c
         *message = g_strdup(cbus_machine_absence(machine, error_name));
         return FALSE;
     }
-    if (machine->waiting->len >= PINGS_LIMIT) {
+    if (!cbus_pings_add(machine->pings, machine->link, func, user_data)) {
         g_autofree char *label = cbus_facts_label(&machine->facts);
         *error_name = CBUS_DBUS_ERROR("LimitsExceeded");
         *message = g_strdup_printf("%d pings of machine %s are waiting already; wait for their answers",
-                                   PINGS_LIMIT, label);
+                                   CBUS_PINGS_LIMIT, label);
         return FALSE;
-    }
-    Waiting one = {func, user_data};
-    g_array_append_val(machine->waiting, one);
-    if (machine->measuring == NULL) {
-        machine->measuring = g_new(CbusMachine *, 1);
-        *machine->measuring = machine;
-        cbus_link_ping(machine->link, on_pong, machine->measuring);
     }
     return TRUE;
 }
@@ -218,7 +186,9 @@ static void
 on_message(CbusLink *link, guint32 channel, const guint8 *message, gsize size, gpointer user_data)
 {
     CbusMachine *machine = user_data;
-    (void)cbus_mirror_message(machine->mirror, channel, message, size);
+    if (!cbus_mirror_message(machine->mirror, channel, message, size) && machine->portal != NULL) {
+        (void)cbus_portal_message(machine->portal, channel, message, size);
+    }
 }
 
 static void
@@ -226,7 +196,10 @@ on_channel_closed(CbusLink *link, guint32 channel, const char *error_name, const
                   gpointer user_data)
 {
     CbusMachine *machine = user_data;
-    (void)cbus_mirror_channel_closed(machine->mirror, channel, error_name, message);
+    if (!cbus_mirror_channel_closed(machine->mirror, channel, error_name, message) &&
+        machine->portal != NULL) {
+        (void)cbus_portal_channel_closed(machine->portal, channel, error_name, message);
+    }
 }
 
 static void
@@ -246,10 +219,10 @@ settle(CbusMachine *machine, const GError *reason)
     machine->facts.round_trip = 0;
     describe(machine);
     cbus_mirror_link_down(machine->mirror, reason);
-    if (machine->measuring != NULL) {
-        *machine->measuring = NULL;
-        machine->measuring = NULL;
+    if (machine->portal != NULL) {
+        cbus_portal_link_down(machine->portal, reason);
     }
+    cbus_pings_abandon(machine->pings);
     cbus_log(G_LOG_LEVEL_INFO, "A machine went offline", CBUS_LOG_MACHINE, machine->facts.nkey, CBUS_LOG_NAME,
              cbus_facts_name(&machine->facts), CBUS_LOG_REASON, reason->message, NULL);
 }
@@ -260,7 +233,7 @@ on_ended(CbusLink *link, const GError *reason, gpointer user_data)
     CbusMachine *machine = user_data;
     settle(machine, reason);
     machine->link = NULL;
-    finish_pings(machine, -1);
+    cbus_pings_fail(machine->pings);
     tell(machine);
     machine->handler.link_gone(machine, link, machine->user_data);
     cbus_link_free(link);
@@ -289,6 +262,9 @@ cbus_machine_link_up(CbusMachine *machine, CbusLink *link, const char *name, con
     take_server_info(machine, name, machine_id, boot_id, version);
     describe(machine);
     cbus_mirror_link_up(machine->mirror, link);
+    if (machine->portal != NULL) {
+        cbus_portal_link_up(machine->portal, link);
+    }
     cbus_log(G_LOG_LEVEL_INFO, "A machine is online", CBUS_LOG_MACHINE, machine->facts.nkey, CBUS_LOG_NAME,
              cbus_facts_name(&machine->facts), NULL);
     tell(machine);
@@ -305,7 +281,7 @@ cbus_machine_close_link(CbusMachine *machine, const char *reason)
     settle(machine, error);
     machine->link = NULL;
     cbus_link_close(link, reason);
-    finish_pings(machine, -1);
+    cbus_pings_fail(machine->pings);
     tell(machine);
     machine->handler.link_gone(machine, link, machine->user_data);
     cbus_link_free(link);
@@ -375,9 +351,24 @@ on_signals_lost_changed(CbusMirror *mirror, gpointer user_data)
     tell(machine);
 }
 
+/* A machine whose portal can not be made is still served by the mirror. */
+static void
+open_portal(CbusMachine *machine, CbusLoop *loop, const char *runtime_dir)
+{
+    g_autoptr(GError) error = NULL;
+    machine->portal = cbus_portal_new(loop, runtime_dir, machine->facts.nkey, &error);
+    if (machine->portal != NULL) {
+        machine->facts.bus_address = g_strdup(cbus_portal_address(machine->portal));
+        return;
+    }
+    cbus_log(G_LOG_LEVEL_WARNING, "A machine has no portal", CBUS_LOG_MACHINE, machine->facts.nkey,
+             CBUS_LOG_REASON, error->message, NULL);
+}
+
 CbusMachine *
-cbus_machine_new(CbusLoop *loop, CbusFront *front, CbusNodeStore *store, const CbusKey *key,
-                 const char *pinned_name, const CbusMachineHandler *handler, gpointer user_data)
+cbus_machine_new(CbusLoop *loop, CbusFront *front, CbusNodeStore *store, const char *runtime_dir,
+                 const CbusKey *key, const char *pinned_name, const CbusMachineHandler *handler,
+                 gpointer user_data)
 {
     static const CbusMirrorHandler mirror_handler = {
         .services_changed = on_services_changed,
@@ -391,8 +382,9 @@ cbus_machine_new(CbusLoop *loop, CbusFront *front, CbusNodeStore *store, const C
     machine->path = g_strconcat(CBUS_ROOT_PATH "/", machine->facts.nkey, NULL);
     machine->facts.pinned_name = g_strdup(pinned_name);
     machine->facts.state_error = g_strdup("nobody answers on NATS");
-    machine->waiting = g_array_new(FALSE, FALSE, sizeof(Waiting));
+    machine->pings = cbus_pings_new();
     machine->mirror = cbus_mirror_new(loop, front, store, key, &mirror_handler, machine);
+    open_portal(machine, loop, runtime_dir);
     describe(machine);
     machine->told = g_variant_ref_sink(cbus_facts_properties(&machine->facts));
     return machine;
@@ -405,8 +397,9 @@ cbus_machine_free(CbusMachine *machine)
         return;
     }
     cbus_machine_close_link(machine, "no longer wanted");
+    cbus_portal_free(machine->portal);
     cbus_mirror_free(machine->mirror);
-    g_array_unref(machine->waiting);
+    cbus_pings_free(machine->pings);
     g_variant_unref(machine->told);
     cbus_facts_clear(&machine->facts);
     g_free(machine->claim);

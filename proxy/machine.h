@@ -2,6 +2,7 @@
 #pragma once
 #include "proxy/facts.h"
 #include "proxy/mirror.h"
+#include "proxy/portal.h"
 
 typedef struct _CbusMachine CbusMachine;
 
@@ -14,9 +15,10 @@ typedef struct {
     void (*link_gone)(CbusMachine *machine, CbusLink *link, gpointer user_data);
 } CbusMachineHandler;
 
-/* PINNED_NAME: NULL for a machine that is not pinned. */
-CbusMachine *cbus_machine_new(CbusLoop *loop, CbusFront *front, CbusNodeStore *store, const CbusKey *key,
-                              const char *pinned_name, const CbusMachineHandler *handler, gpointer user_data);
+/* RUNTIME_DIR: below which its portal listens. PINNED_NAME: NULL for a machine that is not pinned. */
+CbusMachine *cbus_machine_new(CbusLoop *loop, CbusFront *front, CbusNodeStore *store, const char *runtime_dir,
+                              const CbusKey *key, const char *pinned_name, const CbusMachineHandler *handler,
+                              gpointer user_data);
 /* Answers what is pending. A link is closed in order, with REASON, before; the caller has its route go. */
 void cbus_machine_close_link(CbusMachine *machine, const char *reason);
 void cbus_machine_free(CbusMachine *machine);

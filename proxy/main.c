@@ -133,7 +133,8 @@ on_signal(gpointer user_data)
 }
 
 static gboolean
-run_loop(CbusLoop *loop, const CbusSettings *settings, CbusSigner *signer, int *status, GError **error)
+run_loop(CbusLoop *loop, const CbusSettings *settings, CbusSigner *signer, const CbusRuntimeDir *runtime_dir,
+         int *status, GError **error)
 {
     g_autofree char *known =
         path_or(settings, "known-machines", g_get_user_config_dir(), "cbus/known_machines");
@@ -148,6 +149,7 @@ run_loop(CbusLoop *loop, const CbusSettings *settings, CbusSigner *signer, int *
                  .identity = &signer->public_key},
         .bus = cbus_settings_get(settings, "bus"),
         .known_machines = known,
+        .runtime_dir = cbus_runtime_dir_path(runtime_dir),
         .known_only = cbus_settings_flag(settings, "known-only"),
     };
     g_autoptr(GMainLoop) main_loop = g_main_loop_new(loop->context, FALSE);
@@ -184,7 +186,7 @@ serve(const CbusSettings *settings, int *status, GError **error)
         return FALSE;
     }
     CbusLoop loop = {.context = context, .turn = turn, .poller = poller};
-    return run_loop(&loop, settings, signer, status, error);
+    return run_loop(&loop, settings, signer, runtime_dir, status, error);
 }
 
 int

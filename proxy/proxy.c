@@ -29,7 +29,7 @@ struct _CbusProxy {
     CbusSigner *signer;
     CbusProxyEnded ended;
     gpointer user_data;
-    char *known_file;
+    char *known_file, *runtime_dir;
     gboolean known_only, stopping, over;
     CbusFront *front;
     CbusNats *nats;
@@ -163,8 +163,8 @@ on_ready(CbusFront *front, GDBusConnection *connection, gpointer user_data)
     char nkey[CBUS_NKEY_LENGTH + 1];
     g_autoptr(GError) error = NULL;
     cbus_nkey_encode(&proxy->signer->public_key, nkey);
-    proxy->roster = cbus_roster_new(proxy->loop, proxy->front, proxy->nats, proxy->signer, proxy->known_only,
-                                    &roster_handler, proxy);
+    proxy->roster = cbus_roster_new(proxy->loop, proxy->front, proxy->nats, proxy->signer, proxy->runtime_dir,
+                                    proxy->known_only, &roster_handler, proxy);
     proxy->known = cbus_known_new(proxy->loop, proxy->known_file, on_known, proxy, &error);
     if (proxy->known != NULL) {
         proxy->objects = cbus_objects_new(front, connection, proxy->roster, nkey, &error);
@@ -262,6 +262,7 @@ cbus_proxy_new(CbusLoop *loop, const CbusProxyOptions *options, CbusSigner *sign
     proxy->ended = ended;
     proxy->user_data = user_data;
     proxy->known_file = g_strdup(options->known_machines);
+    proxy->runtime_dir = g_strdup(options->runtime_dir);
     proxy->known_only = options->known_only;
 
     CbusNatsOptions nats = options->nats;
@@ -287,6 +288,7 @@ cbus_proxy_free(CbusProxy *proxy)
     g_clear_pointer(&proxy->front, cbus_front_free);
     g_clear_pointer(&proxy->nats, cbus_nats_free);
     g_free(proxy->known_file);
+    g_free(proxy->runtime_dir);
     g_free(proxy->nats_trouble);
     g_free(proxy);
 }

@@ -10,6 +10,7 @@ typedef struct {
     CbusNatsOptions nats; /* without signer: the identity's is set here when identity is */
     const char *bus;      /* address, "session" or "system" */
     const char *known_machines;
+    const char *runtime_dir; /* absolute, ours, private and locked */
     gboolean known_only;
 } CbusProxyOptions;
 

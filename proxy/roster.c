@@ -24,6 +24,7 @@ struct _CbusRoster {
     CbusFront *front;
     CbusRosterHandler handler;
     gpointer user_data;
+    const char *runtime_dir;
     gboolean known_only, closing;
     CbusMachine *dropping; /* its link is not to be made again */
     CbusBudget *budget;
@@ -90,8 +91,8 @@ add(CbusRoster *roster, const CbusKey *key, const char *pinned_name)
         .refuse_name = on_refuse_name,
         .link_gone = on_link_gone,
     };
-    CbusMachine *machine =
-        cbus_machine_new(roster->loop, roster->front, roster->store, key, pinned_name, &handler, roster);
+    CbusMachine *machine = cbus_machine_new(roster->loop, roster->front, roster->store, roster->runtime_dir,
+                                            key, pinned_name, &handler, roster);
     g_hash_table_insert(roster->machines, (gpointer)cbus_machine_key(machine), machine);
     if (pinned_name == NULL) {
         roster->unpinned++;
@@ -261,8 +262,8 @@ cbus_roster_set_known(CbusRoster *roster, CbusKnownMachines *known)
 /* ---- life ---- */
 
 CbusRoster *
-cbus_roster_new(CbusLoop *loop, CbusFront *front, CbusNats *nats, CbusSigner *signer, gboolean known_only,
-                const CbusRosterHandler *handler, gpointer user_data)
+cbus_roster_new(CbusLoop *loop, CbusFront *front, CbusNats *nats, CbusSigner *signer, const char *runtime_dir,
+                gboolean known_only, const CbusRosterHandler *handler, gpointer user_data)
 {
     static const CbusDialerHandler dialer_handler = {
         .announced = on_announced,
@@ -276,6 +277,7 @@ cbus_roster_new(CbusLoop *loop, CbusFront *front, CbusNats *nats, CbusSigner *si
     roster->front = front;
     roster->handler = *handler;
     roster->user_data = user_data;
+    roster->runtime_dir = runtime_dir;
     roster->known_only = known_only;
     roster->machines = g_hash_table_new(cbus_key_hash, cbus_key_equal);
     roster->known = cbus_known_machines_parse("", 0, NULL, NULL);

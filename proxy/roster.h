@@ -18,9 +18,11 @@ typedef struct {
     void (*changed)(CbusRoster *roster, CbusMachine *machine, GVariant *changed, gpointer user_data);
 } CbusRosterHandler;
 
-/* KNOWN_ONLY: unpinned machines are never listed. All pointers must outlive it. */
+/* RUNTIME_DIR: for the machines' portals. KNOWN_ONLY: unpinned machines are never listed. All pointers must
+ * outlive it. */
 CbusRoster *cbus_roster_new(CbusLoop *loop, CbusFront *front, CbusNats *nats, CbusSigner *signer,
-                            gboolean known_only, const CbusRosterHandler *handler, gpointer user_data);
+                            const char *runtime_dir, gboolean known_only, const CbusRosterHandler *handler,
+                            gpointer user_data);
 /* Closes every link in order and answers what is pending; `removed` is not called. */
 void cbus_roster_free(CbusRoster *roster);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CbusRoster, cbus_roster_free)

@@ -6,10 +6,12 @@
  *
  * The lock is a flock on a file inside, held by a descriptor that lives as long as the process: a proxy that
  * was killed leaves no stale lock. The file itself stays, since removing it would let two others lock two
- * files.
+ * files. Who has the lock may remove what a killed proxy left: portals without a listener.
  *
  * Runs at start, in the main thread. */
 #include "proxy/runtime_dir.h"
+
+#include "proxy/portal_place.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -20,6 +22,7 @@
 
 struct _CbusRuntimeDir {
     int lock;
+    char *path;
 };
 
 static int
@@ -59,9 +62,25 @@ open_private(const char *path, GError **error)
     return fd;
 }
 
-CbusRuntimeDir *
-cbus_runtime_dir_new(const char *path, GError **error)
+static gboolean
+check_length(const char *path, GError **error)
 {
+    if (strlen(path) <= CBUS_PORTAL_BASE_MAX)
+        return TRUE;
+    g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_NAMETOOLONG,
+                "The runtime directory %s is %zu bytes long, at most %d leave room for the paths of sockets "
+                "in it: choose another with --runtime-dir",
+                path, strlen(path), CBUS_PORTAL_BASE_MAX);
+    return FALSE;
+}
+
+CbusRuntimeDir *
+cbus_runtime_dir_new(const char *given, GError **error)
+{
+    g_autofree char *path = g_canonicalize_filename(given, NULL);
+    if (!check_length(path, error)) {
+        return NULL;
+    }
     int directory = open_private(path, error);
     if (directory < 0) {
         return NULL;
@@ -89,7 +108,15 @@ cbus_runtime_dir_new(const char *path, GError **error)
     }
     CbusRuntimeDir *dir = g_new0(CbusRuntimeDir, 1);
     dir->lock = lock;
+    dir->path = g_steal_pointer(&path);
+    cbus_portal_place_sweep(dir->path);
     return dir;
+}
+
+const char *
+cbus_runtime_dir_path(const CbusRuntimeDir *dir)
+{
+    return dir->path;
 }
 
 void
@@ -97,6 +124,7 @@ cbus_runtime_dir_free(CbusRuntimeDir *dir)
 {
     if (dir != NULL) {
         close(dir->lock);
+        g_free(dir->path);
         g_free(dir);
     }
 }
