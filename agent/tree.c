@@ -214,7 +214,10 @@ take_document(Walk *walk, const char *path, const CbusMessage *reply)
     if (reply->type == CBUS_MESSAGE_RETURN && read_string(reply, &text) &&
         cbus_tree_add(walk->tree, path, text.text, text.len))
         (void)cbus_children_parse(text.text, text.len, found_child, &below);
-    advance(walk);
+    if (cbus_tree_size(walk->tree) == 0)
+        finish(walk, CBUS_DBUS_ERROR("Failed"), "the service's root object gives no usable introspection");
+    else
+        advance(walk);
 }
 
 static void
