@@ -26,7 +26,6 @@
 #define EARLY_MAX   (256 * 1024)
 #define EARLY_TREES 8
 #define BUS_SLACK   (16u * 1024 * 1024) /* beyond one message, bytes that may wait for the bus */
-#define LOCAL       "org.freedesktop.DBus.Local"
 
 typedef struct {
     guint32 request;
@@ -59,7 +58,7 @@ end(CbusChannel *self, const char *name, const char *message, gboolean discard)
     self->handler.ended(self, name, message, discard, self->user_data);
 }
 
-/* Sends to the link; FALSE when the channel ended over it. */
+/* Sends to the link; FALSE when that was the end of the channel or the link. */
 static gboolean
 send_to_link(CbusChannel *self, const guint8 *message, gsize size)
 {
@@ -68,6 +67,9 @@ send_to_link(CbusChannel *self, const guint8 *message, gsize size)
 
     if (cbus_link_send(self->link, self->id, message, size))
         return TRUE;
+    /* With nothing queued it is the link that is over, and its end is told elsewhere. */
+    if (cbus_link_queued(self->link, self->id) == 0)
+        return FALSE;
     cbus_nkey_encode(self->caller, nkey);
     id = g_strdup_printf("%u", self->id);
     cbus_log(G_LOG_LEVEL_WARNING, "channel closed: its proxy takes messages too slowly", CBUS_LOG_PROXY, nkey,
@@ -116,13 +118,6 @@ refuse(CbusChannel *self, const CbusMessage *message, const char *name, const ch
         send_error(self, message->serial, name, text);
 }
 
-static gboolean
-is_local(const CbusMessage *message)
-{
-    return cbus_span_is(message->interface, LOCAL) || cbus_span_is(message->sender, LOCAL) ||
-           cbus_span_is(message->path, "/org/freedesktop/DBus/Local");
-}
-
 /* TRUE if MESSAGE of the link may go to the bus. Otherwise it was answered, or the link fails. */
 static gboolean
 admit(CbusChannel *self, const CbusMessage *message)
@@ -143,8 +138,6 @@ admit(CbusChannel *self, const CbusMessage *message)
                    "file descriptors can not cross to a machine");
         else
             cbus_link_fail(self->link, CBUS_LINK_ERROR_PROTOCOL, error->message);
-    } else if (is_local(message)) {
-        refuse(self, message, CBUS_DBUS_ERROR("AccessDenied"), LOCAL " is not for messages of clients");
     } else if (message->type == CBUS_MESSAGE_CALL && message->serial >= CBUS_WALKER_SERIAL) {
         refuse(self, message, CBUS_DBUS_ERROR("InvalidArgs"),
                "serials of 0xc0000000 and above are reserved in a channel");
@@ -208,7 +201,8 @@ bus_message(CbusBus *bus, const guint8 *data, gsize size, gpointer user_data)
     }
     if (self->walker != NULL && cbus_walker_take(self->walker, &message))
         return;
-    if (is_local(&message))
+    /* As path or interface it was no message to begin with. */
+    if (cbus_span_is(message.sender, "org.freedesktop.DBus.Local"))
         return;
     if (message.unix_fds > 0)
         g_set_error_literal(&error, CBUS_MESSAGE_FAULT, CBUS_MESSAGE_FAULT_DESCRIPTORS, "descriptors");
@@ -254,14 +248,9 @@ early_tree_free(EarlyTree *early)
 }
 
 void
-cbus_channel_tree(CbusChannel *self, guint32 request, const guint8 *payload, gsize len)
+cbus_channel_tree(CbusChannel *self, guint32 request, const char *destination)
 {
-    const char *destination = (const char *)payload;
-
-    /* The link ends it with a NUL, which LEN does not count. */
-    if (!cbus_is_bus_name((CbusSpan){destination, len})) {
-        refuse_tree(self, request, CBUS_DBUS_ERROR("InvalidArgs"), "the destination is no bus name");
-    } else if (!self->greeted) {
+    if (!self->greeted) {
         refuse_tree(self, request, CBUS_DBUS_ERROR("Failed"), "this channel has not said Hello to the bus");
     } else if (self->bus != NULL) {
         walk(self, request, destination);

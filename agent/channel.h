@@ -28,5 +28,5 @@ guint32 cbus_channel_id(const CbusChannel *channel);
 /* A message of the link. What is no D-Bus message ends the whole link: no honest proxy sends it. */
 void cbus_channel_message(CbusChannel *channel, const guint8 *message, gsize size);
 gboolean cbus_channel_is_busy(const CbusChannel *channel);
-/* A TREE request. PAYLOAD: the destination and a NUL. */
-void cbus_channel_tree(CbusChannel *channel, guint32 request, const guint8 *payload, gsize len);
+/* A TREE request for DESTINATION, a valid bus name. */
+void cbus_channel_tree(CbusChannel *channel, guint32 request, const char *destination);

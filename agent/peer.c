@@ -124,7 +124,7 @@ link_tree(CbusLink *link, guint32 id, guint32 request, const guint8 *payload, gs
     CbusChannel *channel = g_hash_table_lookup(self->channels, GUINT_TO_POINTER(id));
 
     if (channel != NULL)
-        cbus_channel_tree(channel, request, payload, len);
+        cbus_channel_tree(channel, request, (const char *)payload); /* checked by the link */
 }
 
 static void
