@@ -48,6 +48,7 @@ struct _CbusNatsSource {
     gpointer tag;
     const CbusNatsSourceHandler *handler;
     gpointer user_data;
+    gboolean awaiting_write;
     Framing framing;
     int low_water;
 };
@@ -203,7 +204,10 @@ cbus_nats_source_start(CbusNatsSource *source, GMainContext *context, const Cbus
     source->polling = g_source_new(&socket_funcs, sizeof(SocketSource));
     ((SocketSource *)source->polling)->owner = source;
     g_source_set_static_name(source->polling, "cbus-nats");
+    source->awaiting_write = FALSE;
     source->tag = g_source_add_unix_fd(source->polling, source->fd, G_IO_IN);
+    /* Else the context takes the descriptor out and puts it back around each dispatch, and wakes itself. */
+    g_source_set_can_recurse(source->polling, TRUE);
     g_source_attach(source->polling, context);
 }
 
@@ -220,8 +224,10 @@ cbus_nats_source_stop(CbusNatsSource *source)
 void
 cbus_nats_source_await_write(CbusNatsSource *source, gboolean await)
 {
-    if (source->polling != NULL)
-        g_source_modify_unix_fd(source->polling, source->tag, await ? G_IO_IN | G_IO_OUT : G_IO_IN);
+    if (source->polling == NULL || await == source->awaiting_write)
+        return;
+    source->awaiting_write = await; /* asked each turn, and a change wakes the context */
+    g_source_modify_unix_fd(source->polling, source->tag, await ? G_IO_IN | G_IO_OUT : G_IO_IN);
 }
 
 void

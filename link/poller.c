@@ -83,6 +83,9 @@ cbus_poller_new(GMainContext *context, GError **error)
     ((PollerSource *)poller->source)->poller = poller;
     g_source_set_static_name(poller->source, "cbus-poller");
     g_source_add_unix_fd(poller->source, epoll, G_IO_IN);
+    /* Else the context takes the descriptor out and puts it back around each dispatch, and wakes itself. No
+     * watch runs a loop of its own. */
+    g_source_set_can_recurse(poller->source, TRUE);
     g_source_attach(poller->source, context);
     return poller;
 }
