@@ -137,7 +137,7 @@ on_ready(CbusFront *front, GDBusConnection *connection, gpointer user_data)
     Fixture *fixture = user_data;
     g_autoptr(GError) error = NULL;
     fixture->roster =
-        cbus_roster_new(&fixture->bus.loop, fixture->front, NULL, NULL, known_only, &handler, fixture);
+        cbus_roster_new(&fixture->bus.loop, fixture->front, NULL, NULL, NULL, known_only, &handler, fixture);
     fixture->router = cbus_router_new(fixture->roster);
     fixture->objects = cbus_objects_new(front, connection, fixture->roster, "UOPERATOR", &error);
     g_assert_no_error(error);
