@@ -317,7 +317,7 @@ take_group(Parser *parser, guint line, CbusSpan span)
     if (!cbus_span_is(word, "policy"))
         return;
     rest = trim(rest);
-    g_autofree char *key = copy(rest);
+    g_autofree char *key = rest.text != NULL ? copy(rest) : g_strdup("");
     Draft *earlier = g_hash_table_lookup(parser->drafts, key);
     if (!cbus_is_policy_name(rest)) {
         fault(parser, line, "[policy %.64s]: a policy's name is up to 63 letters, digits, '-' and '_'", key);
