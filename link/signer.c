@@ -1,4 +1,4 @@
-/* The signer that signs in this process, and how a key file is read.
+/* The signer that signs in this process, how a key file is read, and what --key may name.
  *
  * Promise: cbus_secret_load() takes a key only from a regular file of at most 64 KiB that nobody but its
  * owner can read: like ssh, it refuses a key that others could have copied already, rather than use it and
@@ -20,9 +20,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "link/ssh_agent.h"
 #include "wire/crypto.h"
 
 #define KEY_FILE_MAX 65536
+#define AGENT_PREFIX "ssh-agent:"
 
 typedef struct {
     CbusSigner base;
@@ -156,4 +158,13 @@ cbus_secret_load(const char *file, GError **error)
     CbusSecret *secret = load_opened(fd, file, error);
     g_close(fd, NULL);
     return secret;
+}
+
+CbusSigner *
+cbus_signer_load(const char *key, CbusRole role, CbusLoop *loop, GError **error)
+{
+    if (g_str_has_prefix(key, AGENT_PREFIX))
+        return cbus_signer_new_for_ssh_agent(loop, key + strlen(AGENT_PREFIX), role, error);
+    CbusSecret *secret = cbus_secret_load(key, error);
+    return secret != NULL ? cbus_signer_new_for_secret(secret, role) : NULL;
 }

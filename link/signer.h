@@ -1,5 +1,6 @@
 /* Who signs with the identity key: this process, or another one on its behalf. Answers come on the loop. */
 #pragma once
+#include "link/loop.h"
 #include "wire/secret.h"
 
 typedef struct _CbusSigner CbusSigner;
@@ -21,6 +22,10 @@ struct _CbusSigner {
 
 /* In this process. SECRET: (transfer full). */
 CbusSigner *cbus_signer_new_for_secret(CbusSecret *secret, CbusRole role);
+/* KEY as --key has it: a file for cbus_secret_load(), or "ssh-agent:PUBLIC-KEY-FILE". LOOP: see
+ * link/ssh_agent.h; without it every signature is made before return, blocking if need be. */
+CbusSigner *cbus_signer_load(const char *key, CbusRole role, CbusLoop *loop,
+                             GError **error) G_GNUC_WARN_UNUSED_RESULT;
 void cbus_signer_free(CbusSigner *signer);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CbusSigner, cbus_signer_free)
 

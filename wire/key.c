@@ -28,7 +28,6 @@
 #define NKEY_RAW       35
 #define NKEY_ROLE_USER (20 << 3)
 #define SSH_NAME       "ssh-ed25519"
-#define SSH_BLOB       51 /* s("ssh-ed25519") s(key) */
 #define SSH_BASE64     68 /* characters of it; 51 is a multiple of 3: no padding */
 
 G_DEFINE_QUARK(cbus_key_error_quark, cbus_key_error)
@@ -121,22 +120,37 @@ cbus_nkey_decode(const char *text, gssize len, CbusKey *out, GError **error)
     return take_point(raw + 1, out, error);
 }
 
-static gboolean
-blob_decode(CbusSpan base64, CbusKey *out, GError **error)
+static const guint8 blob_prefix[] = "\0\0\0\x0b" SSH_NAME "\0\0\0\x20";
+#define BLOB_PREFIX (sizeof blob_prefix - 1)
+
+void
+cbus_ssh_blob_encode(const CbusKey *key, guint8 out[CBUS_SSH_BLOB_BYTES])
 {
-    static const guint8 prefix[] = "\0\0\0\x0b" SSH_NAME "\0\0\0\x20";
-    guint8 blob[SSH_BLOB];
-    gsize size = 0;
-    if (base64.len != SSH_BASE64 ||
-        sodium_base642bin(blob, sizeof blob, base64.text, base64.len, NULL, &size, NULL,
-                          sodium_base64_VARIANT_ORIGINAL) != 0 ||
-        size != SSH_BLOB || memcmp(blob, prefix, sizeof prefix - 1) != 0) {
+    memcpy(out, blob_prefix, BLOB_PREFIX);
+    memcpy(out + BLOB_PREFIX, key->bytes, CBUS_KEY_BYTES);
+}
+
+gboolean
+cbus_ssh_blob_decode(const guint8 *blob, gsize len, CbusKey *out, GError **error)
+{
+    if (len != CBUS_SSH_BLOB_BYTES || memcmp(blob, blob_prefix, BLOB_PREFIX) != 0) {
         g_set_error_literal(error, CBUS_KEY_ERROR, CBUS_KEY_ERROR_FORMAT,
                             "not an ssh-ed25519 public key: its base64 is damaged, cut off or of another key "
                             "(expected 68 characters, as ssh-keygen writes them)");
         return FALSE;
     }
-    return take_point(blob + sizeof prefix - 1, out, error);
+    return take_point(blob + BLOB_PREFIX, out, error);
+}
+
+static gboolean
+blob_decode(CbusSpan base64, CbusKey *out, GError **error)
+{
+    guint8 blob[CBUS_SSH_BLOB_BYTES];
+    gsize size = 0;
+    if (base64.len != SSH_BASE64 || sodium_base642bin(blob, sizeof blob, base64.text, base64.len, NULL, &size,
+                                                      NULL, sodium_base64_VARIANT_ORIGINAL) != 0)
+        size = 0;
+    return cbus_ssh_blob_decode(blob, size, out, error);
 }
 
 static gboolean

@@ -7,6 +7,7 @@
 #define CBUS_NKEY_LENGTH     56 /* characters of a public NKey, without the NUL */
 #define CBUS_INSTANCE_TEXT   32 /* hexadecimal characters of an instance, without the NUL */
 #define CBUS_SIGNATURE_BYTES 64
+#define CBUS_SSH_BLOB_BYTES  51 /* a public key as SSH has it: s("ssh-ed25519") s(key) */
 
 /* D-Bus error names that CBus gives; the short ones of the design are org.freedesktop.DBus.Error.*. */
 #define CBUS_DBUS_ERROR(name)   "org.freedesktop.DBus.Error." name
@@ -53,6 +54,11 @@ gboolean cbus_nkey_decode(const char *text, gssize len, CbusKey *out,
  */
 gboolean cbus_public_key_parse(const char *text, gssize len, CbusKey *out,
                                GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
+/* The public key as SSH sends and hashes it (RFC 8709). Decoding refuses other types and weak points. */
+void cbus_ssh_blob_encode(const CbusKey *key, guint8 out[CBUS_SSH_BLOB_BYTES]);
+gboolean cbus_ssh_blob_decode(const guint8 *blob, gsize len, CbusKey *out,
+                              GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /* Lower-case hexadecimal, as subjects hold it. cbus_instance_parse takes exactly 32 such characters. */
 void cbus_instance_encode(const CbusInstance *instance, char out[CBUS_INSTANCE_TEXT + 1]);

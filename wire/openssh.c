@@ -16,8 +16,8 @@
  * Trust: nothing about the bytes; files over 64 KiB are refused. Threads: any; no state. */
 #include "wire/openssh.h"
 
-#include "wire/bytes.h"
 #include "wire/crypto.h"
+#include "wire/ssh_wire.h"
 #include <sodium.h>
 
 #define FILE_MAX 65536
@@ -25,34 +25,6 @@
 #define END      "-----END OPENSSH PRIVATE KEY-----"
 #define MAGIC    "openssh-key-v1" /* with its NUL */
 #define BLOCK    8                /* of the cipher "none" */
-
-typedef struct {
-    const guint8 *at;
-    gsize left;
-} Reader;
-
-static gboolean
-take_u32(Reader *reader, guint32 *out)
-{
-    if (reader->left < 4)
-        return FALSE;
-    *out = cbus_be32(reader->at);
-    reader->at += 4;
-    reader->left -= 4;
-    return TRUE;
-}
-
-static gboolean
-take_string(Reader *reader, CbusSpan *out)
-{
-    guint32 len;
-    Reader after = *reader;
-    if (!take_u32(&after, &len) || len > after.left)
-        return FALSE;
-    *out = (CbusSpan){(const char *)after.at, len};
-    *reader = (Reader){after.at + len, after.left - len};
-    return TRUE;
-}
 
 static gboolean
 refuse_damaged(GError **error)
@@ -67,8 +39,8 @@ static gboolean
 refuse_encrypted(GError **error)
 {
     g_set_error_literal(error, CBUS_KEY_ERROR, CBUS_KEY_ERROR_ENCRYPTED,
-                        "the private key is behind a passphrase, and nobody can be asked for it: use a key "
-                        "without one (ssh-keygen -p removes it)");
+                        "the private key is behind a passphrase, and nobody can be asked for it: "
+                        "ssh-add it and use ssh-agent:PUBLIC-KEY-FILE instead, or use a key without one");
     return FALSE;
 }
 
@@ -85,10 +57,10 @@ refuse_type(CbusSpan type, GError **error)
 
 /* s "ssh-ed25519" at the front; another type is an error of its own. */
 static gboolean
-take_type(Reader *reader, GError **error)
+take_type(CbusSshReader *reader, GError **error)
 {
     CbusSpan type;
-    if (!take_string(reader, &type))
+    if (!cbus_ssh_take_string(reader, &type))
         return refuse_damaged(error);
     return cbus_span_is(type, "ssh-ed25519") || refuse_type(type, error);
 }
@@ -96,16 +68,16 @@ take_type(Reader *reader, GError **error)
 static gboolean
 read_secrets(CbusSpan section, CbusSpan public_key, guint8 seed[32], GError **error)
 {
-    Reader reader = {(const guint8 *)section.text, section.len};
+    CbusSshReader reader = {(const guint8 *)section.text, section.len};
     guint32 check, again;
     CbusSpan inner, private_key, comment;
-    if (section.len % BLOCK != 0 || !take_u32(&reader, &check) || !take_u32(&reader, &again) ||
-        check != again)
+    if (section.len % BLOCK != 0 || !cbus_ssh_take_u32(&reader, &check) ||
+        !cbus_ssh_take_u32(&reader, &again) || check != again)
         return refuse_damaged(error);
     if (!take_type(&reader, error))
         return FALSE;
-    if (!take_string(&reader, &inner) || !take_string(&reader, &private_key) ||
-        !take_string(&reader, &comment) || private_key.len != crypto_sign_SECRETKEYBYTES ||
+    if (!cbus_ssh_take_string(&reader, &inner) || !cbus_ssh_take_string(&reader, &private_key) ||
+        !cbus_ssh_take_string(&reader, &comment) || private_key.len != crypto_sign_SECRETKEYBYTES ||
         reader.left >= BLOCK)
         return refuse_damaged(error);
     for (gsize i = 0; i < reader.left; i++)
@@ -129,22 +101,23 @@ read_container(const guint8 *data, gsize len, guint8 seed[32], GError **error)
 {
     if (len < sizeof MAGIC || memcmp(data, MAGIC, sizeof MAGIC) != 0)
         return refuse_damaged(error);
-    Reader reader = {data + sizeof MAGIC, len - sizeof MAGIC};
+    CbusSshReader reader = {data + sizeof MAGIC, len - sizeof MAGIC};
     CbusSpan cipher, kdf, options, blob, section, public_key;
     guint32 keys;
-    if (!take_string(&reader, &cipher) || !take_string(&reader, &kdf) || !take_string(&reader, &options) ||
-        !take_u32(&reader, &keys) || keys != 1 || !take_string(&reader, &blob))
+    if (!cbus_ssh_take_string(&reader, &cipher) || !cbus_ssh_take_string(&reader, &kdf) ||
+        !cbus_ssh_take_string(&reader, &options) || !cbus_ssh_take_u32(&reader, &keys) || keys != 1 ||
+        !cbus_ssh_take_string(&reader, &blob))
         return refuse_damaged(error);
 
     /* The type first: who has an encrypted RSA key should not remove its passphrase to learn that. */
-    Reader inside = {(const guint8 *)blob.text, blob.len};
+    CbusSshReader inside = {(const guint8 *)blob.text, blob.len};
     if (!take_type(&inside, error))
         return FALSE;
-    if (!take_string(&inside, &public_key) || inside.left != 0)
+    if (!cbus_ssh_take_string(&inside, &public_key) || inside.left != 0)
         return refuse_damaged(error);
     if (!cbus_span_is(cipher, "none") || !cbus_span_is(kdf, "none"))
         return refuse_encrypted(error);
-    if (options.len != 0 || !take_string(&reader, &section) || reader.left != 0)
+    if (options.len != 0 || !cbus_ssh_take_string(&reader, &section) || reader.left != 0)
         return refuse_damaged(error);
     return read_secrets(section, public_key, seed, error);
 }

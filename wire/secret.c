@@ -103,13 +103,8 @@ gboolean
 cbus_secret_sign_nonce(const CbusSecret *secret, const char *nonce, gsize len,
                        guint8 signature[CBUS_SIGNATURE_BYTES], GError **error)
 {
-    if (!cbus_nonce_is_signable(nonce, len)) {
-        g_set_error(error, CBUS_KEY_ERROR, CBUS_KEY_ERROR_FORMAT,
-                    "the NATS server asked to sign a nonce of %" G_GSIZE_FORMAT
-                    " characters that no nats-server sends; not signed: check who answers at that address",
-                    len);
+    if (!cbus_nonce_check(nonce, len, error))
         return FALSE;
-    }
     crypto_sign_detached(signature, NULL, (const guint8 *)nonce, len, secret->key);
     return TRUE;
 }

@@ -21,6 +21,8 @@ const CbusKey *cbus_secret_public(const CbusSecret *secret);
 
 /* TRUE if NONCE is wholly [A-Za-z0-9_-] of 15, 22 or 43 characters: all that may be signed for NATS. */
 gboolean cbus_nonce_is_signable(const char *nonce, gsize len);
+/* The same, with a CBUS_KEY_ERROR for who has to look after the NATS server. */
+gboolean cbus_nonce_check(const char *nonce, gsize len, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /* The SSHSIG preimage of MESSAGE under ROLE's namespace (OpenSSH PROTOCOL.sshsig). (transfer full) */
 GBytes *cbus_sshsig_preimage(CbusRole role, const guint8 *message, gsize len);

@@ -20,9 +20,9 @@
  *
  * Trust: the key passed crypto_core_ed25519_is_valid_point when it was read (wire/key.c).
  * Threads: any; pure. */
-#include "wire/bytes.h"
 #include "wire/crypto.h"
 #include "wire/secret.h"
+#include "wire/ssh_wire.h"
 #include <sodium.h>
 
 gboolean
@@ -36,13 +36,16 @@ cbus_nonce_is_signable(const char *nonce, gsize len)
     return TRUE;
 }
 
-static void
-append_string(GByteArray *out, const void *data, gsize len)
+gboolean
+cbus_nonce_check(const char *nonce, gsize len, GError **error)
 {
-    guint8 size[4];
-    cbus_put_be32(size, (guint32)len);
-    g_byte_array_append(out, size, sizeof size);
-    g_byte_array_append(out, data, (guint)len);
+    if (cbus_nonce_is_signable(nonce, len))
+        return TRUE;
+    g_set_error(error, CBUS_KEY_ERROR, CBUS_KEY_ERROR_FORMAT,
+                "the NATS server asked to sign a nonce of %" G_GSIZE_FORMAT
+                " characters that no nats-server sends; not signed: check who answers at that address",
+                len);
+    return FALSE;
 }
 
 GBytes *
@@ -55,10 +58,10 @@ cbus_sshsig_preimage(CbusRole role, const guint8 *message, gsize len)
     crypto_hash_sha512(hash, message, len);
     GByteArray *out = g_byte_array_new();
     g_byte_array_append(out, (const guint8 *)"SSHSIG", 6);
-    append_string(out, space, strlen(space));
-    append_string(out, "", 0);
-    append_string(out, "sha512", 6);
-    append_string(out, hash, sizeof hash);
+    cbus_ssh_append_string(out, space, strlen(space));
+    cbus_ssh_append_string(out, "", 0);
+    cbus_ssh_append_string(out, "sha512", 6);
+    cbus_ssh_append_string(out, hash, sizeof hash);
     return g_byte_array_free_to_bytes(out);
 }
 
