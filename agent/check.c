@@ -44,12 +44,12 @@ gboolean
 cbus_check(const char *key_file, const char *authorized_keys)
 {
     g_autoptr(GError) error = NULL;
-    g_autoptr(CbusSecret) secret = cbus_secret_load(key_file, &error);
+    g_autoptr(CbusSigner) signer = cbus_signer_load(key_file, CBUS_ROLE_AGENT, NULL, &error);
     Check check = {.file = authorized_keys};
     char nkey[CBUS_NKEY_LENGTH + 1];
 
-    if (secret != NULL) {
-        cbus_nkey_encode(cbus_secret_public(secret), nkey);
+    if (signer != NULL) {
+        cbus_nkey_encode(&signer->public_key, nkey);
         g_print("%s: this machine is %s\n", key_file, nkey);
     } else {
         check.faults++;

@@ -10,6 +10,8 @@
  * anew. A taken-over network process can still use any authorized key's bus connection and have
  * transcripts signed while it lives; it can not read the key, become another user, or outlive its parent.
  *
+ * With --key ssh-agent: the key is in an ssh-agent, and signing waits for that one, for some seconds at most.
+ *
  * It has one client and nothing to do while that one does not read; so its sockets block, except towards a
  * user's child that may hang with its bus. A single thread around poll(): no GLib main loop, no GIO, so that
  * it may fork at any time. Signals that end the agent are ignored here: the end of the sockets is the end.
@@ -23,7 +25,6 @@
 #include "link/log.h"
 #include "link/signer.h"
 #include "wire/authorized_keys.h"
-#include "wire/secret.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -42,7 +43,7 @@
 typedef struct {
     const CbusConnectorOptions *options;
     int requests, nonces;
-    CbusSecret *secret;
+    CbusSigner *signer;
     CbusKeysWatch *watch;
     CbusAuthorizedKeys *keys;
     GBytes *text;     /* what KEYS was read from; NULL when there was no reading */
@@ -125,7 +126,7 @@ wipe_in_child(gpointer user_data)
 {
     Connector *self = user_data;
 
-    g_clear_pointer(&self->secret, cbus_secret_free);
+    g_clear_pointer(&self->signer, cbus_signer_free);
 }
 
 static gboolean
@@ -177,19 +178,38 @@ serve_connect(Connector *self, GError **error)
     return TRUE;
 }
 
+/* What a transcript's signature becomes; the signer calls back before it returns. */
+typedef struct {
+    const Connector *connector;
+    gboolean sent;
+    GError **error;
+} Signing;
+
+static void
+on_signed(const guint8 *signature, const GError *failure, gpointer user_data)
+{
+    Signing *signing = user_data;
+    const Connector *self = signing->connector;
+    int sent = signature != NULL
+                   ? cbus_datagram_send(self->requests, CBUS_DATAGRAM_SIGNED, self->in.id, signature,
+                                        CBUS_SIGNATURE_BYTES, -1, signing->error)
+                   : cbus_datagram_send_failed(self->requests, self->in.id, failure->message, signing->error);
+
+    signing->sent = sent == 1;
+}
+
 static gboolean
 serve_sign(Connector *self, GError **error)
 {
-    guint8 signature[CBUS_SIGNATURE_BYTES];
+    Signing signing = {.connector = self, .error = error};
 
     if (self->in.len != TRANSCRIPT) {
         g_set_error(error, CBUS_DATAGRAM_ERROR, CBUS_DATAGRAM_ERROR_INVALID,
                     "something else than a transcript hash was to be signed");
         return FALSE;
     }
-    cbus_secret_sign_transcript(self->secret, CBUS_ROLE_AGENT, self->in.payload, TRANSCRIPT, signature);
-    return cbus_datagram_send(self->requests, CBUS_DATAGRAM_SIGNED, self->in.id, signature, sizeof signature,
-                              -1, error) == 1;
+    self->signer->sign_transcript(self->signer, self->in.payload, TRANSCRIPT, on_signed, &signing);
+    return signing.sent;
 }
 
 static gboolean
@@ -233,8 +253,9 @@ serve_nonce(Connector *self, GError **error)
         g_set_error(error, CBUS_DATAGRAM_ERROR, CBUS_DATAGRAM_ERROR_INVALID, "an unknown request");
         return FALSE;
     }
-    if (!cbus_secret_sign_nonce(self->secret, (const char *)self->in.payload, self->in.len, signature,
-                                &refused))
+    g_autofree char *nonce = g_strndup((const char *)self->in.payload, self->in.len);
+    if (!cbus_nonce_check((const char *)self->in.payload, self->in.len, &refused) ||
+        !self->signer->sign_nonce(self->signer, nonce, signature, &refused))
         return cbus_datagram_send_failed(self->nonces, self->in.id, refused->message, error) == 1;
     return cbus_datagram_send(self->nonces, CBUS_DATAGRAM_SIGNED, self->in.id, signature, sizeof signature,
                               -1, error) == 1;
@@ -330,18 +351,18 @@ run(const CbusConnectorOptions *options, int requests, int nonces)
 {
     Connector *self = g_new0(Connector, 1);
     g_autoptr(GError) error = NULL;
-    const CbusKey *public_key;
 
     self->options = options;
     self->requests = requests;
     self->nonces = nonces;
     self->asked = g_array_new(FALSE, FALSE, sizeof(guint32));
-    if ((self->secret = cbus_secret_load(options->key_file, &error)) == NULL) {
+    self->signer = cbus_signer_load(options->key_file, CBUS_ROLE_AGENT, NULL, &error);
+    if (self->signer == NULL) {
         (void)!cbus_datagram_send_failed(requests, 0, error->message, NULL);
         return 1;
     }
-    public_key = cbus_secret_public(self->secret);
-    if (cbus_datagram_send(requests, CBUS_DATAGRAM_KEY, 0, public_key, sizeof *public_key, -1, NULL) != 1)
+    if (cbus_datagram_send(requests, CBUS_DATAGRAM_KEY, 0, &self->signer->public_key, CBUS_KEY_BYTES, -1,
+                           NULL) != 1)
         return 1;
     self->watch = cbus_keys_watch_new(options->authorized_keys);
     self->reread_at = g_get_monotonic_time();
@@ -350,7 +371,7 @@ run(const CbusConnectorOptions *options, int requests, int nonces)
     if (!g_error_matches(error, CBUS_DATAGRAM_ERROR, CBUS_DATAGRAM_ERROR_CLOSED))
         cbus_log(G_LOG_LEVEL_WARNING, "the connector ends the agent", CBUS_LOG_REASON, error->message, NULL);
     g_clear_pointer(&self->child, cbus_user_child_free);
-    cbus_secret_free(self->secret);
+    cbus_signer_free(self->signer);
     return g_error_matches(error, CBUS_DATAGRAM_ERROR, CBUS_DATAGRAM_ERROR_CLOSED) ? 0 : 1;
 }
 

@@ -5,7 +5,7 @@
 #include <sys/types.h>
 
 typedef struct {
-    const char *key_file;        /* --key */
+    const char *key_file;        /* --key, or ssh-agent:PUBLIC-KEY-FILE */
     const char *authorized_keys; /* --authorized-keys */
     const char *bus;             /* --bus */
     const char *user;            /* whose connections; NULL: the user that we are */

@@ -39,7 +39,8 @@
 
 static const CbusSetting settings_table[] = {
     {"nats", "NATS_URL", "nats://127.0.0.1:4222", "NATS servers", "URL[,URL…]"},
-    {"key", "NATS_HOST_KEY_FILE", "/etc/ssh/ssh_host_ed25519_key", "This machine's identity", "FILE"},
+    {"key", "NATS_HOST_KEY_FILE", "/etc/ssh/ssh_host_ed25519_key", "This machine's identity",
+     "FILE|ssh-agent:PUBLIC-KEY-FILE"},
     {"authorized-keys", NULL, "/etc/cbus/authorized_keys", "Who may use this machine's bus", "FILE"},
     {"bus", NULL, "system", "Which bus", "system|session|ADDRESS"},
     {"name", NULL, NULL, "What to call this machine (default: host name)", "NAME"},

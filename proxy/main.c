@@ -10,6 +10,7 @@
  *
  * The main thread is the I/O thread; its context is the default one. */
 #include "link/log.h"
+#include "link/ssh_agent.h"
 #include "proxy/proxy.h"
 #include "proxy/runtime_dir.h"
 
@@ -28,7 +29,8 @@
 static const CbusSetting settings_table[] = {
     {"nats", "NATS_URL", "nats://127.0.0.1:4222", "Where nats-server is", "URL[,URL…]"},
     {"key", "NATS_HOST_KEY_FILE", NULL,
-     "The operator's key: OpenSSH ed25519 or NKey seed (~/.ssh/id_ed25519)", "FILE"},
+     "The operator's key: OpenSSH ed25519 or NKey seed (~/.ssh/id_ed25519, else the ssh-agent's first)",
+     "FILE|ssh-agent:PUBLIC-KEY-FILE"},
     {"bus", NULL, "session", "The bus to serve", "session|system|ADDRESS"},
     {"known-machines", NULL, NULL, "Pinned machines (~/.config/cbus/known_machines)", "FILE"},
     {"known-only", NULL, NULL, "List pinned machines only", NULL},
@@ -88,16 +90,31 @@ path_or(const CbusSettings *settings, const char *name, const char *base, const 
     return given != NULL ? g_strdup(given) : g_build_filename(base, rest, NULL);
 }
 
+/* Without --key: the operator's SSH key where ssh-keygen makes it, else the first that an ssh-agent holds. */
 static CbusSigner *
-load_signer(const CbusSettings *settings, GError **error)
+load_default_signer(CbusLoop *loop, GError **error)
 {
-    g_autofree char *file = path_or(settings, "key", g_get_home_dir(), ".ssh/id_ed25519");
-    CbusSecret *secret = cbus_secret_load(file, error);
-    if (secret == NULL) {
-        g_prefix_error(error, "The operator's key can not be used (--key names another): ");
-        return NULL;
+    g_autofree char *file = g_build_filename(g_get_home_dir(), ".ssh", "id_ed25519", NULL);
+    if (g_file_test(file, G_FILE_TEST_EXISTS)) {
+        return cbus_signer_load(file, CBUS_ROLE_PROXY, loop, error);
     }
-    return cbus_signer_new_for_secret(secret, CBUS_ROLE_PROXY);
+    CbusSigner *signer = cbus_signer_new_for_ssh_agent(loop, NULL, CBUS_ROLE_PROXY, error);
+    if (signer == NULL) {
+        g_prefix_error(error, "there is no %s, and ", file);
+    }
+    return signer;
+}
+
+static CbusSigner *
+load_signer(const CbusSettings *settings, CbusLoop *loop, GError **error)
+{
+    const char *key = cbus_settings_get(settings, "key");
+    CbusSigner *signer =
+        key != NULL ? cbus_signer_load(key, CBUS_ROLE_PROXY, loop, error) : load_default_signer(loop, error);
+    if (signer == NULL) {
+        g_prefix_error(error, "The operator's key can not be used (--key names another): ");
+    }
+    return signer;
 }
 
 static CbusRuntimeDir *
@@ -171,14 +188,6 @@ run_loop(CbusLoop *loop, const CbusSettings *settings, CbusSigner *signer, const
 static gboolean
 serve(const CbusSettings *settings, int *status, GError **error)
 {
-    g_autoptr(CbusSigner) signer = load_signer(settings, error);
-    if (signer == NULL) {
-        return FALSE;
-    }
-    g_autoptr(CbusRuntimeDir) runtime_dir = lock_runtime_dir(settings, error);
-    if (runtime_dir == NULL) {
-        return FALSE;
-    }
     GMainContext *context = g_main_context_default();
     g_autoptr(CbusTurn) turn = cbus_turn_new(context);
     g_autoptr(CbusPoller) poller = cbus_poller_new(context, error);
@@ -186,6 +195,14 @@ serve(const CbusSettings *settings, int *status, GError **error)
         return FALSE;
     }
     CbusLoop loop = {.context = context, .turn = turn, .poller = poller};
+    g_autoptr(CbusSigner) signer = load_signer(settings, &loop, error);
+    if (signer == NULL) {
+        return FALSE;
+    }
+    g_autoptr(CbusRuntimeDir) runtime_dir = lock_runtime_dir(settings, error);
+    if (runtime_dir == NULL) {
+        return FALSE;
+    }
     return run_loop(&loop, settings, signer, runtime_dir, status, error);
 }
 

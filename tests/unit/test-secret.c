@@ -1,5 +1,6 @@
 /* Private keys as ssh-keygen makes them, what they refuse to sign, and that ssh-keygen verifies what they
  * sign. */
+#include "sshsig.h"
 #include "wire/secret.h"
 
 #include <gio/gio.h>
@@ -234,36 +235,6 @@ test_signature_is_of_one_role_and_message(void)
         g_assert_false(cbus_transcript_verify(key, CBUS_ROLE_AGENT, message, sizeof message, signature));
         signature[bit / 8] ^= (guint8)(1u << bit % 8);
     }
-}
-
-/* The armored file that ssh-keygen -Y verify reads (PROTOCOL.sshsig). */
-static char *
-armored(const CbusKey *key, const char *space, const guint8 *signature)
-{
-    g_autoptr(GByteArray) blob = g_byte_array_new();
-    const struct {
-        const void *data;
-        guint8 len;
-    } public_key[] = {{"ssh-ed25519", 11}, {key->bytes, 32}},
-      inner[] = {{"ssh-ed25519", 11}, {signature, 64}};
-    guint8 size[4] = {0, 0, 0, 51};
-    g_byte_array_append(blob, (const guint8 *)"SSHSIG\0\0\0\1", 10);
-#define PUT(bytes, count)                                                                                    \
-    (size[3] = (guint8)(count), g_byte_array_append(blob, size, 4),                                          \
-     g_byte_array_append(blob, (const guint8 *)(bytes), (guint)(count)))
-    g_byte_array_append(blob, size, 4);
-    for (gsize i = 0; i < 2; i++)
-        PUT(public_key[i].data, public_key[i].len);
-    PUT(space, strlen(space));
-    PUT("", 0);
-    PUT("sha512", 6);
-    size[3] = 4 + 11 + 4 + 64;
-    g_byte_array_append(blob, size, 4);
-    for (gsize i = 0; i < 2; i++)
-        PUT(inner[i].data, inner[i].len);
-#undef PUT
-    g_autofree char *base64 = g_base64_encode(blob->data, blob->len);
-    return g_strconcat("-----BEGIN SSH SIGNATURE-----\n", base64, "\n-----END SSH SIGNATURE-----\n", NULL);
 }
 
 static void

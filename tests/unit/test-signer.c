@@ -1,5 +1,6 @@
 /* Key files: who may read them, what they are; and the signer that signs in this process. */
 #include "link/signer.h"
+#include "nonces.h"
 
 #include <glib.h>
 #include <glib/gstdio.h>
@@ -99,13 +100,39 @@ test_signs_under_its_role(Fixture *fixture, gconstpointer data)
         g_assert_cmpuint(signatures->len, ==, CBUS_SIGNATURE_BYTES);
         g_assert_true(
             cbus_transcript_verify(&signer->public_key, role, message, sizeof message, signatures->data));
-
-        guint8 signature[CBUS_SIGNATURE_BYTES];
-        g_autoptr(GError) error = NULL;
-        g_assert_true(signer->sign_nonce(signer, "PXoWU7zWAMt75FY", signature, &error));
-        g_assert_false(signer->sign_nonce(signer, "PXoWU7zWAMt75F", signature, &error));
-        g_assert_error(error, CBUS_KEY_ERROR, CBUS_KEY_ERROR_FORMAT);
     }
+}
+
+static gboolean
+sign_bytes(const char *nonce, gsize len, guint8 signature[CBUS_SIGNATURE_BYTES], gpointer user_data)
+{
+    return cbus_secret_sign_nonce(user_data, nonce, len, signature, NULL);
+}
+
+static void
+check_key(const char *file)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(CbusSigner) signer = cbus_signer_load(file, CBUS_ROLE_PROXY, NULL, &error);
+    g_assert_no_error(error);
+    g_autoptr(CbusSecret) secret = cbus_secret_load(file, &error);
+    g_assert_no_error(error);
+    check_nonces(&signer->public_key, FALSE, sign_string, signer);
+    check_nonces(&signer->public_key, TRUE, sign_bytes, secret);
+}
+
+static void
+test_signs_no_other_nonces(Fixture *fixture, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+    check_key(fixture->file);
+    g_unlink(fixture->file);
+    const char *argv[] = {"ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", fixture->file, NULL};
+    g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, NULL, &error);
+    g_assert_no_error(error);
+    check_key(fixture->file);
+    g_autofree char *public_file = g_strconcat(fixture->file, ".pub", NULL);
+    g_unlink(public_file);
 }
 
 int
@@ -117,6 +144,7 @@ main(int argc, char **argv)
     ADD("refuses-what-others-can-read", test_refuses_what_others_can_read);
     ADD("refuses-what-is-no-key-file", test_refuses_what_is_no_key_file);
     ADD("signs-under-its-role", test_signs_under_its_role);
+    ADD("signs-no-other-nonces", test_signs_no_other_nonces);
 #undef ADD
     return g_test_run();
 }
