@@ -8,11 +8,14 @@ typedef enum {
     CBUS_EXIT_FAILED = 1, /* at least one failed; standard error names it */
     CBUS_EXIT_USAGE = 2,  /* the arguments, or a key or name in them, are wrong */
     CBUS_EXIT_NOBODY = 3, /* no machine to ask, or no proxy */
+    CBUS_EXIT_OWN = 255,  /* run: cbus itself failed, the command was not run */
 } CbusExit;
 
 /* A verb gets its own arguments, argv[0] being "cbus VERB" for messages. */
 CbusExit cbus_cli_machines(int argc, char **argv);
 CbusExit cbus_cli_nkey(int argc, char **argv);
+/* Returns CBUS_EXIT_OWN, or becomes the command. */
+CbusExit cbus_cli_run(int argc, char **argv);
 CbusExit cbus_cli_trust(int argc, char **argv);
 
 /* "cbus: " and the text on standard error, control characters escaped: remote text may be in it. */

@@ -4,8 +4,8 @@
  * cbus-proxy as any other client does, or do without it: nothing here knows NATS, links or private keys.
  *
  * Exit status, for all verbs: 0 all answered, 1 at least one failed (each named on standard error), 2 usage,
- * 3 no machine to ask or no proxy. What was asked for goes to standard output and everything else to standard
- * error, so that `$(cbus nkey …)` is what it says.
+ * 3 no machine to ask or no proxy; run has its command's, or 255. What was asked for goes to standard output
+ * and everything else to standard error, so that `$(cbus nkey …)` is what it says.
  *
  * Text is UTF-8 in a UTF-8 locale and transliterated in others (g_print does that), JSON is always UTF-8;
  * arguments are taken as the locale has them. Output that can not be written is a failure. One thread. */
@@ -25,6 +25,7 @@ typedef struct {
 static const Verb verbs[] = {
     {"machines", "list the machines that the proxy knows", cbus_cli_machines},
     {"nkey", "print the NKey of an SSH public key", cbus_cli_nkey},
+    {"run", "run a command whose system bus is a machine's", cbus_cli_run},
     {"trust", "pin a name to a machine's NKey", cbus_cli_trust},
 };
 
