@@ -11,22 +11,17 @@
  *
  * Trust: values may hold text of a remote machine. In the journal form a value with a newline is framed by
  * its length; in the text form bytes below space, DEL and what is not UTF-8 are escaped, so no terminal obeys
- * them and no line can be forged. Each value is cut at VALUE_MAX bytes.
+ * them and no line can be forged. Each value is cut at CBUS_LOG_VALUE_MAX bytes.
  *
  * GLib's and nats.c's own g_log messages pass through the same writer. Any thread: what is shared is set once
  * by cbus_log_init() before others start, except two atomic counters. */
 #include "link/log.h"
-#include <errno.h>
-#include <poll.h>
+#include "link/log_form.h"
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <syslog.h>
 #include <unistd.h>
 
-#define VALUE_MAX  4096
 #define FIELDS_MAX 16
-#define JOURNAL    "/run/systemd/journal/socket"
 
 static struct {
     char *identifier;
@@ -47,48 +42,11 @@ syslog_priority(GLogLevelFlags level)
     return (level & G_LOG_LEVEL_DEBUG) != 0 ? LOG_DEBUG : LOG_INFO;
 }
 
-static void
-append_journal_field(GString *out, const char *name, const char *value)
+/* Values are strings; only so many bytes of one are looked at. */
+static gsize
+value_length(const GLogField *field)
 {
-    gsize len = strnlen(value, VALUE_MAX);
-
-    g_string_append(out, name);
-    if (memchr(value, '\n', len) == NULL) {
-        g_string_append_c(out, '=');
-    } else {
-        guint64 framed = GUINT64_TO_LE(len);
-
-        g_string_append_c(out, '\n');
-        g_string_append_len(out, (const char *)&framed, sizeof framed);
-    }
-    g_string_append_len(out, value, len);
-    g_string_append_c(out, '\n');
-}
-
-static void
-append_text(GString *out, const char *value)
-{
-    g_autofree char *cut = g_strndup(value, VALUE_MAX);
-    g_autofree char *valid = g_utf8_make_valid(cut, -1);
-
-    for (const char *p = valid; *p != '\0'; p = g_utf8_next_char(p)) {
-        gunichar c = g_utf8_get_char(p);
-
-        if (c == '\t' || !g_unichar_iscntrl(c))
-            g_string_append_unichar(out, c);
-        else
-            g_string_append_printf(out, "\\x%02x", c);
-    }
-}
-
-static void
-append_text_field(GString *out, const char *name, const char *value)
-{
-    g_autofree char *lower =
-        g_ascii_strdown(g_str_has_prefix(name, "CBUS_") ? name + strlen("CBUS_") : name, -1);
-
-    g_string_append_printf(out, " %s=", lower);
-    append_text(out, value);
+    return strnlen(field->value, CBUS_LOG_VALUE_MAX);
 }
 
 static GString *
@@ -98,11 +56,12 @@ journal_record(GLogLevelFlags level, const GLogField *fields, gsize n, gint lost
 
     g_string_append_printf(record, "PRIORITY=%d\n", syslog_priority(level));
     if (log_state.identifier != NULL)
-        append_journal_field(record, "SYSLOG_IDENTIFIER", log_state.identifier);
+        cbus_log_append_journal(record, "SYSLOG_IDENTIFIER", log_state.identifier,
+                                strlen(log_state.identifier));
     if (lost > 0)
         g_string_append_printf(record, "CBUS_LOG_LOST=%d\n", lost);
     for (gsize i = 0; i < n; i++)
-        append_journal_field(record, fields[i].key, fields[i].value);
+        cbus_log_append_journal(record, fields[i].key, fields[i].value, value_length(&fields[i]));
     return record;
 }
 
@@ -119,11 +78,11 @@ text_line(GLogLevelFlags level, const GLogField *fields, gsize n, gint lost)
         g_string_append(line, "warning: ");
     for (gsize i = 0; i < n; i++) {
         if (strcmp(fields[i].key, "MESSAGE") == 0)
-            append_text(line, fields[i].value);
+            cbus_log_append_text(line, fields[i].value, value_length(&fields[i]));
     }
     for (gsize i = 0; i < n; i++) {
         if (strcmp(fields[i].key, "MESSAGE") != 0)
-            append_text_field(line, fields[i].key, fields[i].value);
+            cbus_log_append_text_field(line, fields[i].key, fields[i].value, value_length(&fields[i]));
     }
     if (lost > 0)
         g_string_append_printf(line, " log_lost=%d", lost);
@@ -134,18 +93,9 @@ text_line(GLogLevelFlags level, const GLogField *fields, gsize n, gint lost)
 static gboolean
 deliver(const GString *record)
 {
-    struct pollfd room = {.fd = STDERR_FILENO, .events = POLLOUT};
-    gssize n;
-
     if (log_state.journal >= 0)
-        return send(log_state.journal, record->str, record->len, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0;
-    /* A pipe that polls writable takes PIPE_BUF bytes without blocking; terminals and files take any. */
-    if (poll(&room, 1, 0) <= 0 || (room.revents & POLLOUT) == 0)
-        return FALSE;
-    do
-        n = write(STDERR_FILENO, record->str, MIN(record->len, 4096));
-    while (n < 0 && errno == EINTR);
-    return n >= 0;
+        return cbus_log_send_journal(log_state.journal, CBUS_LOG_JOURNAL, record);
+    return cbus_log_send_text(record);
 }
 
 static void
@@ -184,22 +134,6 @@ write_glib(GLogLevelFlags level, const GLogField *fields, gsize n, gpointer user
     return G_LOG_WRITER_HANDLED;
 }
 
-static int
-connect_journal(void)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = JOURNAL};
-    int fd;
-
-    if (!g_log_writer_is_journald(STDERR_FILENO))
-        return -1;
-    fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) < 0) {
-        close(fd);
-        fd = -1;
-    }
-    return fd;
-}
-
 /* Once, before other threads start. IDENTIFIER is the program's name; LEVEL as LOG_LEVEL, clamped to 0…2. */
 void
 cbus_log_init(const char *identifier, int level)
@@ -210,7 +144,7 @@ cbus_log_init(const char *identifier, int level)
         log_state.shown |= G_LOG_LEVEL_MESSAGE | G_LOG_LEVEL_INFO;
     if (level >= 2)
         log_state.shown |= G_LOG_LEVEL_DEBUG;
-    log_state.journal = connect_journal();
+    log_state.journal = g_log_writer_is_journald(STDERR_FILENO) ? cbus_log_open_journal() : -1;
     g_log_set_writer_func(write_glib, NULL, NULL);
 }
 
