@@ -187,6 +187,7 @@ cbus_agent_new(CbusLoop *loop, const CbusConnectorEnds *ends, const CbusAgentOpt
 
     self->host.loop = loop;
     self->host.quota = cbus_quota_new();
+    self->host.audit = cbus_audit_new(loop, &options->audit);
     self->host.message_limit = options->message_limit;
     self->info = options->info;
     self->lost = lost;
@@ -218,6 +219,7 @@ cbus_agent_free(CbusAgent *self)
     g_clear_pointer(&self->nats, cbus_nats_free);
     g_clear_pointer(&self->host.connector, cbus_connector_client_free);
     cbus_budget_free(self->budget);
+    cbus_audit_free(self->host.audit);
     cbus_quota_free(self->host.quota);
     g_free(self);
 }

@@ -1,5 +1,6 @@
 /* The network process: NATS, the links, the channels. Loop thread only. */
 #pragma once
+#include "agent/audit.h"
 #include "agent/connector.h"
 #include "agent/server_info.h"
 #include "link/loop.h"
@@ -11,6 +12,7 @@ typedef struct {
     CbusNatsOptions nats;       /* without identity and signer: they are the connector's */
     gsize message_limit;        /* bytes of the largest message that the bus takes */
     const CbusServerInfo *info; /* outlives the agent */
+    CbusAuditOptions audit;
 } CbusAgentOptions;
 
 /* The connector is gone; the process must end. */

@@ -46,6 +46,7 @@ struct _CbusChannel {
     GQueue early_trees; /* EarlyTree */
     CbusBus *bus;       /* NULL until connected */
     guint32 uid;
+    CbusAuditTrail *trail;
     CbusWalker *walker; /* NULL until the first TREE */
     GByteArray *reply;  /* scratch */
     gboolean greeted;   /* the client sent something: its first message is its Hello */
@@ -94,8 +95,8 @@ reply_came(CbusChannel *self)
         self->pending--;
 }
 
-/* An error in the bus's name in reply to serial REPLY_SERIAL of the client. */
-static void
+/* An error in the bus's name in reply to serial REPLY_SERIAL of the client. As send_to_link(). */
+static gboolean
 send_error(CbusChannel *self, guint32 reply_serial, const char *name, const char *message)
 {
     const CbusHeader header = {.type = CBUS_MESSAGE_ERROR,
@@ -107,15 +108,20 @@ send_error(CbusChannel *self, guint32 reply_serial, const char *name, const char
 
     g_byte_array_set_size(self->reply, 0);
     cbus_message_append(self->reply, &header, "s", message);
-    (void)send_to_link(self, self->reply->data, self->reply->len);
+    return send_to_link(self, self->reply->data, self->reply->len);
 }
 
-/* Does not pass MESSAGE of the link on; tells its caller. */
-static void
+static gboolean
+wants_reply(const CbusMessage *message)
+{
+    return message->type == CBUS_MESSAGE_CALL && (message->flags & CBUS_FLAG_NO_REPLY) == 0;
+}
+
+/* Does not pass MESSAGE of the link on; tells its caller. As send_to_link(). */
+static gboolean
 refuse(CbusChannel *self, const CbusMessage *message, const char *name, const char *text)
 {
-    if (message->type == CBUS_MESSAGE_CALL && (message->flags & CBUS_FLAG_NO_REPLY) == 0)
-        send_error(self, message->serial, name, text);
+    return !wants_reply(message) || send_error(self, message->serial, name, text);
 }
 
 /* TRUE if MESSAGE of the link may go to the bus. Otherwise it was answered, or the link fails. */
@@ -147,6 +153,19 @@ admit(CbusChannel *self, const CbusMessage *message)
     return FALSE;
 }
 
+/* To the bus, on the record. FALSE when that was the end of the channel or the link. */
+static gboolean
+forward(CbusChannel *self, const CbusMessage *message, const guint8 *data)
+{
+    if (cbus_audit_forward(self->trail, message)) {
+        cbus_bus_send(self->bus, data, message->size);
+        return TRUE;
+    }
+    if (wants_reply(message))
+        reply_came(self);
+    return refuse(self, message, CBUS_DBUS_ERROR("AccessDenied"), CBUS_AUDIT_REFUSAL);
+}
+
 void
 cbus_channel_message(CbusChannel *self, const guint8 *data, gsize size)
 {
@@ -159,11 +178,11 @@ cbus_channel_message(CbusChannel *self, const guint8 *data, gsize size)
     }
     if (!admit(self, &message))
         return;
-    if (message.type == CBUS_MESSAGE_CALL && (message.flags & CBUS_FLAG_NO_REPLY) == 0)
+    if (wants_reply(&message))
         call_sent(self);
     self->greeted = TRUE;
     if (self->bus != NULL) {
-        cbus_bus_send(self->bus, data, size);
+        (void)forward(self, &message, data);
     } else if (self->early_bytes <= EARLY_MAX) {
         g_queue_push_tail(&self->early, g_bytes_new(data, size));
         self->early_bytes += size;
@@ -297,8 +316,11 @@ send_early(CbusChannel *self)
     while ((message = g_queue_pop_head(&self->early)) != NULL) {
         gsize size = 0;
         const guint8 *data = g_bytes_get_data(message, &size);
-        cbus_bus_send(self->bus, data, size);
+        CbusMessage view;
+        gboolean going_on = !cbus_message_view(&view, data, size, NULL) || forward(self, &view, data);
         g_bytes_unref(message);
+        if (!going_on)
+            return;
     }
     while ((tree = g_queue_pop_head(&self->early_trees)) != NULL) {
         walk(self, tree->request, tree->destination);
@@ -324,6 +346,12 @@ connected(int fd, guint32 uid, const GError *failure, gpointer user_data)
         end(self, CBUS_DBUS_ERROR("LimitsExceeded"), "this user has too many channels on this machine", TRUE);
         return;
     }
+    if (!cbus_audit_opened(self->trail, uid, NULL)) {
+        cbus_quota_give_uid(self->host->quota, uid);
+        close(fd);
+        end(self, CBUS_DBUS_ERROR("AccessDenied"), CBUS_AUDIT_REFUSAL, TRUE);
+        return;
+    }
     self->uid = uid;
     self->bus = cbus_bus_new(self->host->loop, fd, CBUS_BUS_CLIENT, uid, CBUS_MESSAGE_MAX, limit + BUS_SLACK,
                              &handler, self, &error);
@@ -337,7 +365,8 @@ connected(int fd, guint32 uid, const GError *failure, gpointer user_data)
 
 CbusChannel *
 cbus_channel_new(const CbusHost *host, CbusLink *link, guint32 id, const CbusKey *caller,
-                 const guint8 digest[32], const CbusChannelHandler *handler, gpointer user_data)
+                 const guint8 digest[32], guint32 claim, const CbusChannelHandler *handler,
+                 gpointer user_data)
 {
     CbusChannel *self = g_new0(CbusChannel, 1);
 
@@ -352,6 +381,7 @@ cbus_channel_new(const CbusHost *host, CbusLink *link, guint32 id, const CbusKey
     self->caller = caller;
     self->handler = *handler;
     self->user_data = user_data;
+    self->trail = cbus_audit_trail_new(host->audit, caller, cbus_link_id(link), id, claim);
     self->reply = g_byte_array_new();
     g_queue_init(&self->early);
     g_queue_init(&self->early_trees);
@@ -383,5 +413,6 @@ cbus_channel_free(CbusChannel *self)
     g_queue_clear_full(&self->early, (GDestroyNotify)g_bytes_unref);
     g_queue_clear_full(&self->early_trees, (GDestroyNotify)early_tree_free);
     g_byte_array_unref(self->reply);
+    cbus_audit_trail_free(self->trail);
     g_free(self);
 }

@@ -16,10 +16,11 @@ typedef struct {
     void (*busy)(CbusChannel *channel, gpointer user_data);
 } CbusChannelHandler;
 
-/* Asks the connector for a connection under CALLER's line. Never ends before return; NULL when the connector
- * has too much to do. HOST, LINK and CALLER outlive it. */
+/* Asks the connector for a connection under CALLER's line. CLAIM: the uid that OPEN told. Never ends before
+ * return; NULL when the connector has too much to do. HOST, LINK and CALLER outlive it. */
 CbusChannel *cbus_channel_new(const CbusHost *host, CbusLink *link, guint32 id, const CbusKey *caller,
-                              const guint8 digest[32], const CbusChannelHandler *handler, gpointer user_data);
+                              const guint8 digest[32], guint32 claim, const CbusChannelHandler *handler,
+                              gpointer user_data);
 /* Closes the bus connection: the bus undoes what it held. Silent. Safe in the handler. */
 void cbus_channel_free(CbusChannel *channel);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CbusChannel, cbus_channel_free)

@@ -1,5 +1,6 @@
 /* What all links of an agent share. Loop thread only; owned by agent/agent.c, outlives every peer. */
 #pragma once
+#include "agent/audit.h"
 #include "agent/connector_client.h"
 #include "agent/quota.h"
 
@@ -7,5 +8,6 @@ typedef struct {
     CbusLoop *loop;
     CbusConnectorClient *connector;
     CbusQuota *quota;
+    CbusAudit *audit;
     gsize message_limit; /* bytes of the largest message that the bus takes */
 } CbusHost;

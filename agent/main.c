@@ -51,6 +51,9 @@ static const CbusSetting settings_table[] = {
     {"cert-key", NULL, NULL, "Key of the client certificate", "FILE"},
     {"default-user", NULL, NULL, "Whose bus connections (default: whoever starts the agent)", "USER"},
     {"network-user", NULL, NULL, "Whom the network process becomes (default: cbus, else nobody)", "USER"},
+    {"audit", NULL, NULL, "Where audit records go (default: the journal, where there is one)",
+     "journal|stderr|off"},
+    {"audit-failure", NULL, "deny", "What happens to a call that can not be recorded", "deny|ignore"},
     {"log-level", "LOG_LEVEL", "1", "0 warnings, 1 info, 2 debug", "LEVEL"},
     {"check", NULL, NULL, "Check key and authorized-keys files, then exit", NULL},
     {"version", NULL, NULL, "Print the version and exit", NULL},
@@ -61,6 +64,7 @@ typedef struct {
     const CbusSettings *settings;
     GMainLoop *main_loop;
     CbusAgent *agent;
+    CbusAuditOptions audit;
     int signals;
     gboolean failed;
 } Program;
@@ -147,6 +151,7 @@ run_loop(Program *program, CbusLoop *loop, const CbusConnectorEnds *ends, const 
                  .cert_key_file = cbus_settings_get(settings, "cert-key")},
         .message_limit = is_system ? SYSTEM_BUS_MAX : CBUS_MESSAGE_MAX,
         .info = info,
+        .audit = program->audit,
     };
     CbusWatch *watch = cbus_poller_add(loop->poller, program->signals, EPOLLIN, signal_event, program, error);
     gboolean started;
@@ -182,10 +187,10 @@ await_connector(pid_t pid)
 
 static int
 run_network(const CbusSettings *settings, const CbusConnectorEnds *ends, const CbusServerInfo *info,
-            int signals)
+            const CbusAuditOptions *audit, int signals)
 {
     GMainContext *context = g_main_context_default();
-    Program program = {.settings = settings, .signals = signals};
+    Program program = {.settings = settings, .signals = signals, .audit = *audit};
     g_autoptr(GError) error = NULL;
     g_autoptr(CbusTurn) turn = cbus_turn_new(context);
     g_autoptr(CbusPoller) poller = cbus_poller_new(context, &error);
@@ -227,10 +232,13 @@ start(const CbusSettings *settings)
     g_autoptr(GError) error = NULL;
     g_autoptr(CbusServerInfo) info = cbus_server_info_new(cbus_settings_get(settings, "name"), &error);
     CbusConnectorEnds ends;
+    CbusAuditOptions audit;
     CbusSandboxUser user = {0};
     int signals;
 
-    if (info == NULL || !check_default_user(connector.user, &error))
+    if (info == NULL || !check_default_user(connector.user, &error) ||
+        !cbus_audit_options_parse(cbus_settings_get(settings, "audit"),
+                                  cbus_settings_get(settings, "audit-failure"), &audit, &error))
         return fail(error);
     if (geteuid() == 0 && !cbus_sandbox_find(cbus_settings_get(settings, "network-user"), &user, &error))
         return fail(error);
@@ -240,7 +248,7 @@ start(const CbusSettings *settings)
         return fail(error);
     if (!cbus_sandbox_enter(&user, &error))
         return fail(error);
-    return run_network(settings, &ends, info, signals);
+    return run_network(settings, &ends, info, &audit, signals);
 }
 
 static gboolean

@@ -89,7 +89,7 @@ link_open(CbusLink *link, guint32 id, guint32 uid_claim, gpointer user_data)
         return;
     }
     CbusChannel *channel =
-        cbus_channel_new(self->host, link, id, &self->caller, self->entry.digest, &handler, self);
+        cbus_channel_new(self->host, link, id, &self->caller, self->entry.digest, uid_claim, &handler, self);
     if (channel == NULL) {
         cbus_quota_give_caller(self->host->quota, &self->caller);
         cbus_link_close_channel(link, id, CBUS_DBUS_ERROR("LimitsExceeded"),

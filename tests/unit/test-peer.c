@@ -94,6 +94,7 @@ set_up(Fixture *fixture, gconstpointer data)
     g_assert_no_error(error);
     fixture->host.loop = &fixture->pair->loop;
     fixture->host.quota = cbus_quota_new();
+    fixture->host.audit = cbus_audit_new(fixture->host.loop, &(CbusAuditOptions){.target = CBUS_AUDIT_OFF});
     fixture->host.message_limit = LIMIT;
     fixture->host.connector =
         cbus_connector_client_new(fixture->host.loop, &fixture->ends, &handler, fixture, &error);
@@ -118,6 +119,7 @@ tear_down(Fixture *fixture, gconstpointer data)
     fixture->pair->agent.link = NULL;
     cbus_peer_free(fixture->peer);
     cbus_connector_client_free(fixture->host.connector);
+    cbus_audit_free(fixture->host.audit);
     cbus_quota_free(fixture->host.quota);
     cbus_server_info_free(fixture->info);
     cbus_poller_free(fixture->pair->loop.poller);
