@@ -108,6 +108,7 @@ farewell(CbusDialPeer *peer, const CbusInstance *instance)
 
     if (candidate == NULL || candidate->attempt != NULL)
         return;
+    peer->stopped = TRUE;
     if (peer->link != NULL && cbus_instance_equal(instance, &peer->link_instance)) {
         candidate->seen_at = 0;
         cbus_link_suspect(peer->link);
@@ -142,6 +143,7 @@ cbus_dial_peer_heard(CbusDialPeer *peer, const CbusPresence *presence)
     }
     peer->seen_at = now;
     peer->present = TRUE;
+    peer->stopped = FALSE;
     gboolean linked = peer->link != NULL && cbus_instance_equal(&presence->instance, &peer->link_instance);
     CbusCandidate *candidate = find_candidate(peer, &presence->instance);
     if (candidate == NULL) {
@@ -189,11 +191,10 @@ cbus_dial_peer_try(CbusDialPeer *peer)
             cbus_dial_peer_tell(peer, CBUS_DIAL_CONNECTING, "");
         cbus_attempt_start(candidate);
     }
-    if (hopeful || peer->link != NULL || !peer->present)
+    if (hopeful || peer->link != NULL || !peer->present || !peer->stopped)
         return FALSE;
     peer->present = FALSE;
-    cbus_dial_peer_tell(peer, CBUS_DIAL_OFFLINE,
-                        "its agent said farewell, or fell silent before the link ended");
+    cbus_dial_peer_tell(peer, CBUS_DIAL_OFFLINE, "its agent said farewell: it was stopped");
     return TRUE;
 }
 
@@ -239,7 +240,7 @@ cbus_dial_peer_link_over(CbusDialPeer *peer, const GError *reason)
     CbusCandidate *candidate = find_candidate(peer, &peer->link_instance);
 
     peer->link = NULL;
-    if (candidate != NULL && now - candidate->seen_at > CBUS_PRESENCE_US) {
+    if (candidate != NULL && candidate->seen_at == 0) {
         *candidate = (CbusCandidate){.peer = peer};
     } else if (candidate != NULL && now - peer->linked_at >= STABLE_US) {
         candidate->backoff_s = 0;
@@ -285,7 +286,7 @@ cbus_dial_peer_tick(CbusDialPeer *peer, gint64 now)
     }
     if (due)
         cbus_dialer_pump(peer->dialer, peer);
-    if (peer->link != NULL)
+    if (peer->link != NULL || !peer->dialer->up)
         return FALSE;
     if (peer->seen_at == 0 && !peer->told && now - peer->wanted_at >= UNHEARD_US)
         cbus_dial_peer_tell(
@@ -300,11 +301,19 @@ cbus_dial_peer_tick(CbusDialPeer *peer, gint64 now)
 }
 
 void
-cbus_dial_peer_reset(CbusDialPeer *peer, const char *message)
+cbus_dial_peer_down(CbusDialPeer *peer, const char *message)
 {
     forget_candidates(peer);
     if (peer->link != NULL)
         cbus_link_fail(peer->link, CBUS_LINK_ERROR_LOST, message);
     else
         cbus_dial_peer_tell(peer, CBUS_DIAL_OFFLINE, message);
+}
+
+void
+cbus_dial_peer_up(CbusDialPeer *peer, gint64 now)
+{
+    peer->wanted_at = now;
+    if (peer->present)
+        peer->seen_at = now;
 }

@@ -167,6 +167,15 @@ on_gone(const char *subject, const char *reply, guint8 *data, gsize len, gpointe
         cbus_dial_peer_gone(peer);
 }
 
+static gboolean
+add_peer(CbusDialer *dialer, const CbusKey *agent)
+{
+    if (g_hash_table_contains(dialer->peers, agent))
+        return FALSE;
+    CbusDialPeer *peer = cbus_dial_peer_new(dialer, agent);
+    return g_hash_table_insert(dialer->peers, &peer->agent, peer);
+}
+
 /* An agent that is not wanted yet; NULL: it stays so. */
 static CbusDialPeer *
 consider(CbusDialer *dialer, const CbusKey *agent)
@@ -180,7 +189,7 @@ consider(CbusDialer *dialer, const CbusKey *agent)
     if (++dialer->strangers > STRANGERS_PER_SECOND)
         return NULL;
     if (dialer->handler.announced(agent, dialer->user_data))
-        cbus_dialer_want(dialer, agent);
+        (void)add_peer(dialer, agent);
     return g_hash_table_lookup(dialer->peers, agent);
 }
 
@@ -259,10 +268,8 @@ cbus_dialer_free(CbusDialer *dialer)
 void
 cbus_dialer_want(CbusDialer *dialer, const CbusKey *agent)
 {
-    if (g_hash_table_contains(dialer->peers, agent))
-        return;
-    CbusDialPeer *peer = cbus_dial_peer_new(dialer, agent);
-    g_hash_table_insert(dialer->peers, &peer->agent, peer);
+    if (add_peer(dialer, agent))
+        dialer->asked_at = 0; /* it may be there for long; ask at the next tick */
 }
 
 void
@@ -283,8 +290,15 @@ cbus_dialer_unwant(CbusDialer *dialer, const CbusKey *agent)
 void
 cbus_dialer_nats_up(CbusDialer *dialer)
 {
+    gint64 now = g_get_monotonic_time();
+    GHashTableIter iter;
+    gpointer peer;
+
     dialer->up = TRUE;
-    ask_who(dialer, g_get_monotonic_time());
+    g_hash_table_iter_init(&iter, dialer->peers);
+    while (g_hash_table_iter_next(&iter, NULL, &peer))
+        cbus_dial_peer_up(peer, now);
+    ask_who(dialer, now);
     cbus_dialer_pump(dialer, NULL);
 }
 
@@ -298,7 +312,7 @@ cbus_dialer_nats_down(CbusDialer *dialer, const GError *reason)
     dialer->up = FALSE;
     g_hash_table_iter_init(&iter, dialer->peers);
     while (g_hash_table_iter_next(&iter, NULL, &peer))
-        cbus_dial_peer_reset(peer, message);
+        cbus_dial_peer_down(peer, message);
 }
 
 void

@@ -41,6 +41,7 @@ struct _CbusDialPeer {
     CbusInstance link_instance;
     gint64 linked_at, seen_at, wanted_at;
     gboolean present; /* heard within 15 s, and no farewell since */
+    gboolean stopped; /* the last that was heard is a farewell */
     gboolean twins_logged;
     CbusCandidate candidates[CBUS_CANDIDATES];
     GList waiting;
@@ -84,7 +85,8 @@ void cbus_dial_peer_gone(CbusDialPeer *peer);                 /* a 503 */
 gboolean cbus_dial_peer_tick(CbusDialPeer *peer, gint64 now); /* TRUE: it just vanished */
 gboolean cbus_dial_peer_try(CbusDialPeer *peer);              /* starts what is due; TRUE: it just vanished */
 void cbus_dial_peer_link_over(CbusDialPeer *peer, const GError *reason); /* its owner forgot it */
-void cbus_dial_peer_reset(CbusDialPeer *peer, const char *message);      /* NATS is down */
+void cbus_dial_peer_down(CbusDialPeer *peer, const char *message);       /* NATS is */
+void cbus_dial_peer_up(CbusDialPeer *peer, gint64 now);                  /* all that is known is heard anew */
 
 /* dial_attempt.c */
 void cbus_attempt_start(CbusCandidate *candidate);
