@@ -1,6 +1,6 @@
 /* Acceptor and dialer against each other over a real nats-server, with a third party who may publish whatever
  * it likes. */
-#include "nats-server.h"
+#include "nats-fixture.h"
 
 #include "agent/acceptor.h"
 #include "link/link_private.h"
@@ -47,7 +47,7 @@ typedef struct {
 } Proxy;
 
 typedef struct {
-    Server server;
+    NatsFixture server;
     CbusKey agent_key, proxy_key;
     Agent agent;
     Proxy proxy;
@@ -236,7 +236,7 @@ agent_stop(Agent *agent)
     }
     g_clear_pointer(&agent->acceptor, cbus_acceptor_free);
     g_clear_pointer(&agent->client.nats, cbus_nats_free);
-    server_turn_for(50); /* a signature may still come */
+    nats_fixture_turn_for(50); /* a signature may still come */
     g_clear_pointer(&agent->budget, cbus_budget_free);
     g_clear_pointer(&agent->signer, cbus_signer_free);
     g_clear_error(&agent->reason);
@@ -387,7 +387,8 @@ world_start(World *world)
 {
     static const CbusNatsHandler nats = {.up = client_up, .down = client_down, .failed = client_failed};
 
-    server_init(&world->server);
+    nats_fixture_set_up(&world->server, NULL);
+    nats_fixture_start_server(&world->server, "");
     world->hello = g_byte_array_new();
     world->other.nats = connect_to(world, &nats, &world->other);
     world->overhearing = cbus_nats_subscribe(world->other.nats, "cbus.v1.>", overhear, world);
@@ -403,7 +404,7 @@ world_stop(World *world)
     cbus_nats_free(world->other.nats);
     g_byte_array_unref(world->hello);
     g_free(world->agent_in);
-    server_clear(&world->server);
+    nats_fixture_tear_down(&world->server, NULL);
 }
 
 static void
@@ -527,7 +528,7 @@ test_a_replayed_hello_does_no_harm(World *world, gconstpointer data)
     cbus_subject_hello(subject, &world->agent_key);
     for (guint i = 0; i < 20; i++)
         publish(world, subject, "cbus.v1.bogus", hello->data, hello->len);
-    server_turn_for(300);
+    nats_fixture_turn_for(300);
     assert_link_works(world);
     g_assert_cmpuint(world->agent.accepted, ==, 1);
     g_assert_cmpuint(world->proxy.ended + world->agent.ended, ==, 0);
@@ -565,7 +566,7 @@ test_junk_on_every_subject_changes_nothing(World *world, gconstpointer data)
             }
         }
     }
-    server_turn_for(300);
+    nats_fixture_turn_for(300);
     assert_link_works(world);
     g_assert_cmpuint(world->proxy.ended + world->agent.ended, ==, 0);
 }
@@ -623,9 +624,9 @@ test_forged_hints_end_no_link(World *world, gconstpointer data)
         /* The broker itself makes the 503: a request to where nobody listens, with their reply subject. */
         g_snprintf(nobody, sizeof nobody, "nobody.%u", i);
         publish(world, nobody, gone, bytes, sizeof bytes);
-        server_turn_for(40);
+        nats_fixture_turn_for(40);
     }
-    server_turn_for(1500);
+    nats_fixture_turn_for(1500);
     assert_link_works(world);
     g_assert_cmpuint(world->proxy.ended + world->agent.ended, ==, 0);
     g_assert_cmpuint(world->proxy.linked, ==, 1);
@@ -648,14 +649,14 @@ static void
 test_a_lost_server_ends_links_and_they_come_back(World *world, gconstpointer data)
 {
     wait_for_link(world);
-    server_kill(&world->server);
+    nats_fixture_stop_server(&world->server);
     WAIT_UNTIL(world->proxy.ended == 1 && world->agent.ended == 1);
     g_assert_error(world->proxy.reason, CBUS_LINK_ERROR, CBUS_LINK_ERROR_LOST);
     g_assert_error(world->agent.reason, CBUS_LINK_ERROR, CBUS_LINK_ERROR_LOST);
     g_assert_nonnull(strstr(world->proxy.reason->message, "NATS"));
-    server_turn_for(1500);
+    nats_fixture_turn_for(1500);
     g_assert_cmpstr(world->proxy.message, ==, "");
-    server_start(&world->server);
+    nats_fixture_start_server(&world->server, "");
     wait_for_link(world);
     assert_link_works(world);
     g_assert_cmpuint(world->proxy.vanished, ==, 0);
@@ -678,7 +679,7 @@ test_unwanted_machines_get_no_hello(World *world, gconstpointer data)
 {
     world->proxy.wants_all = FALSE;
     WAIT_UNTIL(world->proxy.announced >= 1);
-    server_turn_for(200);
+    nats_fixture_turn_for(200);
     g_assert_cmpuint(world->hello->len, ==, 0);
     cbus_dialer_want(world->proxy.dialer, &world->agent_key);
     wait_for_link(world);
@@ -705,7 +706,7 @@ test_a_flood_of_fresh_keys_is_rationed(World *world, gconstpointer data)
         cbus_subject_here(here, &presence.agent);
         publish(world, here, NULL, bytes, sizeof bytes);
     }
-    server_turn_for(300);
+    nats_fixture_turn_for(300);
     g_assert_cmpuint(world->proxy.announced, >=, 15);
     g_assert_cmpuint(world->proxy.announced, <=, 32);
     assert_link_works(world);
