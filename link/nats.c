@@ -298,9 +298,7 @@ set_up_connection(CbusNats *nats, GError **error)
     cbus_nats_source_start(nats->source, nats->loop->context, &source_handler, nats);
     nats->beat =
         cbus_nats_beat_new(nats->loop->context, nats->beat_ms, nats->connection, &beat_handler, nats);
-    s = nats->beat != NULL ? NATS_OK : NATS_ERR;
-    if (s == NATS_OK)
-        s = cbus_nats_subscriptions_make(nats->subscriptions, nats->connection);
+    s = cbus_nats_subscriptions_make(nats->subscriptions, nats->connection);
     if (s == NATS_OK)
         return TRUE;
     g_set_error(error, CBUS_NATS_ERROR, CBUS_NATS_ERROR_CONNECT, "subscribing to NATS at %s failed: %s",

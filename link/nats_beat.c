@@ -1,24 +1,25 @@
 /* The heartbeat of a NATS connection.
  *
- * Any byte from the server is life, so a busy connection costs nothing. When none has come for an interval, a
- * message is published to a subject that nobody can know, with a reply subject of ours: the server itself
- * answers that with a 503. (An echo of our own publish would not do: with NoEcho the server sends none.)
- * UNANSWERED intervals later, still without a byte, the server is silent, and the owner gives the connection
- * up. With the default interval that is twelve seconds after the first question, longer than nats-server's
- * own write deadline of ten: a slow subscriber makes the server throttle innocent publishers for so long.
+ * Any byte from the server is life, so a busy connection costs nothing. When none has come for an interval,
+ * NATS's own PING is sent, which the server answers whatever the permissions of this user are and whoever
+ * else listens. (A message to a subject without subscribers would do only until somebody subscribes to all,
+ * and both its subjects would have to be permitted.) UNANSWERED intervals later, still without a byte, the
+ * server is silent, and the owner gives the connection up. With the default interval that is twelve seconds
+ * after the first question, longer than nats-server's own write deadline of ten: a slow subscriber makes the
+ * server throttle innocent publishers for so long.
  *
- * nats.c's own ping timer is off because it closes the descriptor from a thread of its own. A server whose
- * permissions forbid inbox subjects answers with an error, which is a byte, too. Trust: none needed; a
- * hostile server can pretend to live. */
+ * nats.c's own ping timer is off because it closes the descriptor from a thread of its own; the one other
+ * way to send a PING is a flush with a deadline. The answer can not come while the loop waits, so the
+ * deadline, the least there is, always passes: a millisecond in six seconds of silence, when there is nothing
+ * else to do. Trust: none needed; a hostile server can pretend to live. */
 #include "link/nats_beat.h"
 
 #define UNANSWERED 2
+#define PING_MS    1
 
 struct _CbusNatsBeat {
     natsConnection *connection; /* borrowed */
-    natsSubscription *answers;
-    char *answer_subject, *nobody_subject;
-    GSource *timer; /* NULL: stopped */
+    GSource *timer;             /* NULL: stopped */
     guint interval_ms, quiet;
     gboolean alive;
     const CbusNatsBeatHandler *handler;
@@ -36,7 +37,7 @@ on_timer(gpointer user_data)
         return G_SOURCE_CONTINUE;
     }
     if (beat->quiet++ < UNANSWERED) {
-        natsConnection_PublishRequest(beat->connection, beat->nobody_subject, beat->answer_subject, NULL, 0);
+        (void)natsConnection_FlushTimeout(beat->connection, PING_MS);
         beat->handler->probe(beat->user_data);
         return G_SOURCE_CONTINUE;
     }
@@ -48,24 +49,13 @@ CbusNatsBeat *
 cbus_nats_beat_new(GMainContext *context, guint interval_ms, natsConnection *connection,
                    const CbusNatsBeatHandler *handler, gpointer user_data)
 {
-    natsInbox *unique = NULL;
-    CbusNatsBeat *beat;
+    CbusNatsBeat *beat = g_new0(CbusNatsBeat, 1);
 
-    if (natsInbox_Create(&unique) != NATS_OK)
-        return NULL;
-    beat = g_new0(CbusNatsBeat, 1);
-    beat->answer_subject = g_strconcat(unique, ".life", NULL);
-    beat->nobody_subject = g_strconcat(unique, ".nobody", NULL);
-    natsInbox_Destroy(unique);
     beat->connection = connection;
     beat->interval_ms = interval_ms;
     beat->alive = TRUE;
     beat->handler = handler;
     beat->user_data = user_data;
-    if (natsConnection_SubscribeSync(&beat->answers, connection, beat->answer_subject) != NATS_OK) {
-        cbus_nats_beat_free(beat);
-        return NULL;
-    }
     beat->timer = g_timeout_source_new(interval_ms);
     g_source_set_callback(beat->timer, on_timer, beat, NULL);
     g_source_attach(beat->timer, context);
@@ -87,18 +77,11 @@ cbus_nats_beat_free(CbusNatsBeat *beat)
     if (beat == NULL)
         return;
     cbus_nats_beat_stop(beat);
-    g_clear_pointer(&beat->answers, natsSubscription_Destroy);
-    g_free(beat->answer_subject);
-    g_free(beat->nobody_subject);
     g_free(beat);
 }
 
 void
 cbus_nats_beat_alive(CbusNatsBeat *beat)
 {
-    natsMsg *answer;
-
     beat->alive = TRUE;
-    while (natsSubscription_NextMsg(&answer, beat->answers, 0) == NATS_OK)
-        natsMsg_Destroy(answer);
 }

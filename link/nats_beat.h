@@ -5,11 +5,11 @@
 
 typedef struct _CbusNatsBeat CbusNatsBeat;
 typedef struct {
-    void (*probe)(gpointer user_data);            /* something was published: write it */
+    void (*probe)(gpointer user_data);            /* a question waits to be written */
     void (*silent)(guint ms, gpointer user_data); /* the server has said nothing for so long; once */
 } CbusNatsBeatHandler;
 
-/* NULL: the connection does not take the subscription. HANDLER is borrowed. */
+/* CONNECTION and HANDLER are borrowed. */
 CbusNatsBeat *cbus_nats_beat_new(GMainContext *context, guint interval_ms, natsConnection *connection,
                                  const CbusNatsBeatHandler *handler, gpointer user_data);
 void cbus_nats_beat_stop(CbusNatsBeat *beat);

@@ -40,11 +40,19 @@ test_restart(NatsFixture *fixture, gconstpointer data)
 static void
 test_heartbeat(NatsFixture *fixture, gconstpointer data)
 {
+    /* May use no subject at all; and somebody listens to every subject. */
+    static const char config[] =
+        "authorization { users: [ { user: all, password: all }, { user: u, password: p, "
+        "permissions: { publish: { deny: \">\" }, subscribe: { deny: \">\" } } } ] }";
     g_autoptr(NatsClient) client = NULL;
+    g_autoptr(NatsClient) overhearing = NULL;
     gint64 start;
 
-    nats_fixture_start_server(fixture, "");
-    client = nats_client_new_with(fixture, "", (CbusNatsOptions){.beat_ms = 100});
+    nats_fixture_start_server(fixture, config);
+    overhearing = nats_client_new_with(fixture, "all:all@", (CbusNatsOptions){0});
+    cbus_nats_subscribe(overhearing->nats, ">", nats_client_on_message, overhearing);
+    nats_client_connect(overhearing);
+    client = nats_client_new_with(fixture, "u:p@", (CbusNatsOptions){.beat_ms = 100});
     nats_client_connect(client);
     nats_fixture_turn_for(1000);
     g_assert_cmpuint(client->down, ==, 0);
