@@ -12,6 +12,7 @@ typedef enum {
 } CbusExit;
 
 /* A verb gets its own arguments, argv[0] being "cbus VERB" for messages. */
+CbusExit cbus_cli_keyscan(int argc, char **argv);
 CbusExit cbus_cli_machines(int argc, char **argv);
 CbusExit cbus_cli_nkey(int argc, char **argv);
 /* Returns CBUS_EXIT_OWN, or becomes the command. */

@@ -23,6 +23,7 @@ typedef struct {
 } Verb;
 
 static const Verb verbs[] = {
+    {"keyscan", "print the NKeys of machines from their SSH host keys", cbus_cli_keyscan},
     {"machines", "list the machines that the proxy knows", cbus_cli_machines},
     {"nkey", "print the NKey of an SSH public key", cbus_cli_nkey},
     {"run", "run a command whose system bus is a machine's", cbus_cli_run},

@@ -4,7 +4,7 @@ BUILD="${CBUS_BUILD:-$PWD/build}"
 BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config libglib2.0-dev libglib2.0-bin libjson-glib-dev libnats-dev
     libsodium-dev"
 RUN_PACKAGES="dbus nats-server systemd systemd-container openssh-client python3 iproute2 util-linux"
-TEST_PACKAGES="clang clang-format clang-tidy cppcheck libclang-rt-14-dev dbus-broker python3-pytest python3-dbus python3-dbusmock
+TEST_PACKAGES="clang clang-format clang-tidy cppcheck libclang-rt-14-dev dbus-broker openssh-server python3-pytest python3-dbus python3-dbusmock
     python3-gi gir1.2-glib-2.0 python3-cryptography polkitd"
 
 as_root() {

@@ -4,7 +4,7 @@ _cbus() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} verb=${COMP_WORDS[1]} words
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
-        mapfile -t COMPREPLY < <(compgen -W "machines nkey trust --help --version" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "keyscan machines nkey trust --help --version" -- "$cur")
         return
     fi
     case $prev in
@@ -17,16 +17,18 @@ _cbus() {
             mapfile -t COMPREPLY < <(compgen -f -- "$cur")
             return
             ;;
-        --wait | --timeout | --public-key)
+        --wait | --timeout | --port | --public-key)
             return
             ;;
     esac
     case $verb in
         machines) words="--wait --timeout --json --bus --help" ;;
+        keyscan) words="--port --stdin --json --help" ;;
         nkey) words="--public-key --public-key-file --help" ;;
         trust) words="--known-machines --help" ;;
         *) return ;;
     esac
+    [[ $verb == keyscan && $cur != -* ]] && mapfile -t COMPREPLY < <(compgen -A hostname -- "$cur") && return
     [[ $cur == -* || $verb != trust ]] && mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
 }
 complete -F _cbus cbus
