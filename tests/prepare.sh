@@ -1,5 +1,7 @@
 # Sourced by tests/check and tests/demo: the packages of Debian 12 that CBus is built and tested with, and the build.
 BUILD="${CBUS_BUILD:-$PWD/build}"
+# Debian's own, which has the modules of the packages below.
+PYTHON=/usr/bin/python3
 
 BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config libglib2.0-dev libglib2.0-bin libjson-glib-dev libnats-dev
     libsodium-dev"
