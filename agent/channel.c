@@ -32,12 +32,12 @@ typedef struct {
     char *destination;
 } EarlyTree;
 
-struct _CbusChannel {
+struct _CbusAgentChannel {
     const CbusHost *host;
     CbusLink *link;
     guint32 id;
     const CbusKey *caller;
-    CbusChannelHandler handler;
+    CbusAgentChannelHandler handler;
     gpointer user_data;
 
     guint32 connect; /* the connector's request; 0: answered */
@@ -54,14 +54,14 @@ struct _CbusChannel {
 };
 
 static void
-end(CbusChannel *self, const char *name, const char *message, gboolean discard)
+end(CbusAgentChannel *self, const char *name, const char *message, gboolean discard)
 {
     self->handler.ended(self, name, message, discard, self->user_data);
 }
 
 /* Sends to the link; FALSE when that was the end of the channel or the link. */
 static gboolean
-send_to_link(CbusChannel *self, const guint8 *message, gsize size)
+send_to_link(CbusAgentChannel *self, const guint8 *message, gsize size)
 {
     char nkey[CBUS_NKEY_LENGTH + 1];
     g_autofree char *id = NULL;
@@ -81,7 +81,7 @@ send_to_link(CbusChannel *self, const guint8 *message, gsize size)
 }
 
 static void
-call_sent(CbusChannel *self)
+call_sent(CbusAgentChannel *self)
 {
     if (self->pending++ == 0)
         self->handler.busy(self, self->user_data);
@@ -89,7 +89,7 @@ call_sent(CbusChannel *self)
 
 /* A service may send replies that nobody asked for. */
 static void
-reply_came(CbusChannel *self)
+reply_came(CbusAgentChannel *self)
 {
     if (self->pending > 0)
         self->pending--;
@@ -97,7 +97,7 @@ reply_came(CbusChannel *self)
 
 /* An error in the bus's name in reply to serial REPLY_SERIAL of the client. As send_to_link(). */
 static gboolean
-send_error(CbusChannel *self, guint32 reply_serial, const char *name, const char *message)
+send_error(CbusAgentChannel *self, guint32 reply_serial, const char *name, const char *message)
 {
     const CbusHeader header = {.type = CBUS_MESSAGE_ERROR,
                                .flags = CBUS_FLAG_NO_REPLY,
@@ -119,14 +119,14 @@ wants_reply(const CbusMessage *message)
 
 /* Does not pass MESSAGE of the link on; tells its caller. As send_to_link(). */
 static gboolean
-refuse(CbusChannel *self, const CbusMessage *message, const char *name, const char *text)
+refuse(CbusAgentChannel *self, const CbusMessage *message, const char *name, const char *text)
 {
     return !wants_reply(message) || send_error(self, message->serial, name, text);
 }
 
 /* TRUE if MESSAGE of the link may go to the bus. Otherwise it was answered, or the link fails. */
 static gboolean
-admit(CbusChannel *self, const CbusMessage *message)
+admit(CbusAgentChannel *self, const CbusMessage *message)
 {
     g_autoptr(GError) error = NULL;
 
@@ -155,7 +155,7 @@ admit(CbusChannel *self, const CbusMessage *message)
 
 /* To the bus, on the record. FALSE when that was the end of the channel or the link. */
 static gboolean
-forward(CbusChannel *self, const CbusMessage *message, const guint8 *data)
+forward(CbusAgentChannel *self, const CbusMessage *message, const guint8 *data)
 {
     if (cbus_audit_forward(self->trail, message)) {
         cbus_bus_send(self->bus, data, message->size);
@@ -167,7 +167,7 @@ forward(CbusChannel *self, const CbusMessage *message, const guint8 *data)
 }
 
 void
-cbus_channel_message(CbusChannel *self, const guint8 *data, gsize size)
+cbus_agent_channel_message(CbusAgentChannel *self, const guint8 *data, gsize size)
 {
     g_autoptr(GError) error = NULL;
     CbusMessage message;
@@ -194,7 +194,7 @@ cbus_channel_message(CbusChannel *self, const guint8 *data, gsize size)
 
 /* A message of the bus that must not cross: when it is a reply, its call still needs one. */
 static void
-replace(CbusChannel *self, const CbusMessage *message, const GError *why)
+replace(CbusAgentChannel *self, const CbusMessage *message, const GError *why)
 {
     gboolean fds = g_error_matches(why, CBUS_MESSAGE_FAULT, CBUS_MESSAGE_FAULT_DESCRIPTORS);
 
@@ -210,7 +210,7 @@ replace(CbusChannel *self, const CbusMessage *message, const GError *why)
 static void
 bus_message(CbusBus *bus, const guint8 *data, gsize size, gpointer user_data)
 {
-    CbusChannel *self = user_data;
+    CbusAgentChannel *self = user_data;
     g_autoptr(GError) error = NULL;
     CbusMessage message;
 
@@ -238,13 +238,13 @@ bus_message(CbusBus *bus, const guint8 *data, gsize size, gpointer user_data)
 static void
 tree_answer(const guint8 *answer, gsize len, gpointer user_data)
 {
-    CbusChannel *self = user_data;
+    CbusAgentChannel *self = user_data;
 
     cbus_link_send_tree_answer(self->link, self->id, answer, len);
 }
 
 static void
-refuse_tree(CbusChannel *self, guint32 request, const char *name, const char *message)
+refuse_tree(CbusAgentChannel *self, guint32 request, const char *name, const char *message)
 {
     g_byte_array_set_size(self->reply, 0);
     cbus_tree_write_error(request, name, message, self->reply);
@@ -252,7 +252,7 @@ refuse_tree(CbusChannel *self, guint32 request, const char *name, const char *me
 }
 
 static void
-walk(CbusChannel *self, guint32 request, const char *destination)
+walk(CbusAgentChannel *self, guint32 request, const char *destination)
 {
     if (self->walker == NULL)
         self->walker = cbus_walker_new(self->host->loop, self->bus, tree_answer, self);
@@ -267,7 +267,7 @@ early_tree_free(EarlyTree *early)
 }
 
 void
-cbus_channel_tree(CbusChannel *self, guint32 request, const char *destination)
+cbus_agent_channel_tree(CbusAgentChannel *self, guint32 request, const char *destination)
 {
     if (!self->greeted) {
         refuse_tree(self, request, CBUS_DBUS_ERROR("Failed"), "this channel has not said Hello to the bus");
@@ -287,7 +287,7 @@ cbus_channel_tree(CbusChannel *self, guint32 request, const char *destination)
 static void
 bus_ready(CbusBus *bus, gpointer user_data)
 {
-    CbusChannel *self = user_data;
+    CbusAgentChannel *self = user_data;
 
     cbus_link_opened(self->link, self->id);
 }
@@ -295,7 +295,7 @@ bus_ready(CbusBus *bus, gpointer user_data)
 static void
 bus_closed(CbusBus *bus, const GError *reason, gpointer user_data)
 {
-    CbusChannel *self = user_data;
+    CbusAgentChannel *self = user_data;
     const char *name = CBUS_DBUS_ERROR("Disconnected");
     g_autofree char *message = g_strdup_printf("the machine's bus: %s", reason->message);
 
@@ -308,7 +308,7 @@ bus_closed(CbusBus *bus, const GError *reason, gpointer user_data)
 
 /* What came before the connection, in order; trees after the messages, whose first is the Hello. */
 static void
-send_early(CbusChannel *self)
+send_early(CbusAgentChannel *self)
 {
     GBytes *message;
     EarlyTree *tree;
@@ -332,7 +332,7 @@ static void
 connected(int fd, guint32 uid, const GError *failure, gpointer user_data)
 {
     static const CbusBusHandler handler = {.ready = bus_ready, .message = bus_message, .closed = bus_closed};
-    CbusChannel *self = user_data;
+    CbusAgentChannel *self = user_data;
     gsize limit = self->host->message_limit;
     g_autoptr(GError) error = NULL;
 
@@ -363,12 +363,12 @@ connected(int fd, guint32 uid, const GError *failure, gpointer user_data)
     send_early(self);
 }
 
-CbusChannel *
-cbus_channel_new(const CbusHost *host, CbusLink *link, guint32 id, const CbusKey *caller,
-                 const guint8 digest[32], guint32 claim, const CbusChannelHandler *handler,
-                 gpointer user_data)
+CbusAgentChannel *
+cbus_agent_channel_new(const CbusHost *host, CbusLink *link, guint32 id, const CbusKey *caller,
+                       const guint8 digest[32], guint32 claim, const CbusAgentChannelHandler *handler,
+                       gpointer user_data)
 {
-    CbusChannel *self = g_new0(CbusChannel, 1);
+    CbusAgentChannel *self = g_new0(CbusAgentChannel, 1);
 
     self->connect = cbus_connector_client_connect(host->connector, caller, digest, connected, self);
     if (self->connect == 0) {
@@ -389,19 +389,19 @@ cbus_channel_new(const CbusHost *host, CbusLink *link, guint32 id, const CbusKey
 }
 
 guint32
-cbus_channel_id(const CbusChannel *self)
+cbus_agent_channel_id(const CbusAgentChannel *self)
 {
     return self->id;
 }
 
 gboolean
-cbus_channel_is_busy(const CbusChannel *self)
+cbus_agent_channel_is_busy(const CbusAgentChannel *self)
 {
     return self->pending > 0;
 }
 
 void
-cbus_channel_free(CbusChannel *self)
+cbus_agent_channel_free(CbusAgentChannel *self)
 {
     if (self->connect != 0)
         cbus_connector_client_cancel(self->host->connector, self->connect);

@@ -26,7 +26,7 @@ struct _CbusPeer {
     CbusTableEntry entry;
     CbusPeerEnded ended;
     gpointer user_data;
-    GHashTable *channels; /* id → CbusChannel */
+    GHashTable *channels; /* id → CbusAgentChannel */
     GSource *calm;        /* runs while the link is said to be busy */
 };
 
@@ -38,11 +38,11 @@ drop_channel(CbusPeer *self, guint32 id)
 }
 
 static void
-channel_ended(CbusChannel *channel, const char *error_name, const char *message, gboolean discard,
+channel_ended(CbusAgentChannel *channel, const char *error_name, const char *message, gboolean discard,
               gpointer user_data)
 {
     CbusPeer *self = user_data;
-    guint32 id = cbus_channel_id(channel);
+    guint32 id = cbus_agent_channel_id(channel);
 
     cbus_link_close_channel(self->link, id, error_name, message, discard);
     drop_channel(self, id);
@@ -57,7 +57,7 @@ calm_down(gpointer user_data)
 
     g_hash_table_iter_init(&iter, self->channels);
     while (g_hash_table_iter_next(&iter, NULL, &channel))
-        if (cbus_channel_is_busy(channel))
+        if (cbus_agent_channel_is_busy(channel))
             return G_SOURCE_CONTINUE;
     cbus_link_set_busy(self->link, FALSE);
     g_clear_pointer(&self->calm, g_source_unref);
@@ -65,7 +65,7 @@ calm_down(gpointer user_data)
 }
 
 static void
-channel_busy(CbusChannel *channel, gpointer user_data)
+channel_busy(CbusAgentChannel *channel, gpointer user_data)
 {
     CbusPeer *self = user_data;
 
@@ -80,7 +80,7 @@ channel_busy(CbusChannel *channel, gpointer user_data)
 static void
 link_open(CbusLink *link, guint32 id, guint32 uid_claim, gpointer user_data)
 {
-    static const CbusChannelHandler handler = {.ended = channel_ended, .busy = channel_busy};
+    static const CbusAgentChannelHandler handler = {.ended = channel_ended, .busy = channel_busy};
     CbusPeer *self = user_data;
 
     if (!cbus_quota_take_caller(self->host->quota, &self->caller)) {
@@ -88,8 +88,8 @@ link_open(CbusLink *link, guint32 id, guint32 uid_claim, gpointer user_data)
                                 "this operator has too many channels on this machine", TRUE);
         return;
     }
-    CbusChannel *channel =
-        cbus_channel_new(self->host, link, id, &self->caller, self->entry.digest, uid_claim, &handler, self);
+    CbusAgentChannel *channel = cbus_agent_channel_new(self->host, link, id, &self->caller,
+                                                       self->entry.digest, uid_claim, &handler, self);
     if (channel == NULL) {
         cbus_quota_give_caller(self->host->quota, &self->caller);
         cbus_link_close_channel(link, id, CBUS_DBUS_ERROR("LimitsExceeded"),
@@ -104,10 +104,10 @@ static void
 link_message(CbusLink *link, guint32 id, const guint8 *message, gsize size, gpointer user_data)
 {
     CbusPeer *self = user_data;
-    CbusChannel *channel = g_hash_table_lookup(self->channels, GUINT_TO_POINTER(id));
+    CbusAgentChannel *channel = g_hash_table_lookup(self->channels, GUINT_TO_POINTER(id));
 
     if (channel != NULL)
-        cbus_channel_message(channel, message, size);
+        cbus_agent_channel_message(channel, message, size);
 }
 
 static void
@@ -121,10 +121,10 @@ static void
 link_tree(CbusLink *link, guint32 id, guint32 request, const guint8 *payload, gsize len, gpointer user_data)
 {
     CbusPeer *self = user_data;
-    CbusChannel *channel = g_hash_table_lookup(self->channels, GUINT_TO_POINTER(id));
+    CbusAgentChannel *channel = g_hash_table_lookup(self->channels, GUINT_TO_POINTER(id));
 
     if (channel != NULL)
-        cbus_channel_tree(channel, request, (const char *)payload); /* checked by the link */
+        cbus_agent_channel_tree(channel, request, (const char *)payload); /* checked by the link */
 }
 
 static void
@@ -152,7 +152,7 @@ cbus_peer_new(const CbusHost *host, const CbusServerInfo *info, CbusLink *link, 
     self->entry = *entry;
     self->ended = ended;
     self->user_data = user_data;
-    self->channels = g_hash_table_new_full(NULL, NULL, NULL, (GDestroyNotify)cbus_channel_free);
+    self->channels = g_hash_table_new_full(NULL, NULL, NULL, (GDestroyNotify)cbus_agent_channel_free);
     cbus_link_set_handler(link, &handler, self);
     cbus_link_send_server_info(link, info->name, info->machine_id, info->boot_id, info->version);
     return self;
