@@ -34,6 +34,7 @@
 #include <unistd.h>
 
 #define SYSTEM_BUS_MAX (32u * 1024 * 1024) /* bytes a message, by the system bus's own configuration */
+#define LARGE_BYTES    (256 * 1024)
 #define FLUSH_MS       300
 #define CONNECTOR_MS   300
 
@@ -274,6 +275,9 @@ main(int argc, char **argv)
 
     (void)close_range(3, ~0u, 0);
     (void)mallopt(M_ARENA_MAX, 1);
+    /* A fixed threshold: what a large message took goes back when it is gone. */
+    (void)mallopt(M_MMAP_THRESHOLD, LARGE_BYTES);
+    (void)mallopt(M_TRIM_THRESHOLD, LARGE_BYTES);
     (void)umask(077);
     cbus_sandbox_hide();
     settings = cbus_settings_parse(settings_table, "agent", files,
