@@ -214,9 +214,9 @@ closed_by_peer(CbusBus *bus, int saved)
     if (saved != 0)
         return g_error_new(CBUS_BUS_ERROR, CBUS_BUS_ERROR_CLOSED, "the connection failed: %s",
                            g_strerror(saved));
-    if (!bus->authenticated)
+    if (!bus->authenticated && bus->server == NULL)
         return g_error_new_literal(CBUS_BUS_ERROR, CBUS_BUS_ERROR_AUTH,
-                                   "the other end closed the connection during authentication");
+                                   "the bus closed the connection during authentication");
     return g_error_new(CBUS_BUS_ERROR, CBUS_BUS_ERROR_CLOSED, "the other end closed the connection%s",
                        bus->in_len > 0 ? " in the middle of a message" : "");
 }

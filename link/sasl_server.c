@@ -11,8 +11,8 @@
  * an unknown command ERROR; after either the client may try again, as the specification wants.
  *
  * Trust: the client's bytes are hostile: a line has at most CBUS_SASL_LINE_MAX of them, all lines together
- * HANDSHAKE_MAX, and after ATTEMPTS rejections the client is cut off; the time is bounded by link/bus.c. What
- * is said goes into an error only escaped. One thread at a time. */
+ * HANDSHAKE_MAX, and after more than MISTAKES answers of these two kinds the client is cut off; the time is
+ * bounded by link/bus.c. What is said goes into an error only escaped. One thread at a time. */
 #include "link/sasl_server.h"
 #include "link/bus.h"
 #include "link/sasl.h"
@@ -21,7 +21,7 @@
 #include <string.h>
 
 #define HANDSHAKE_MAX 4096
-#define ATTEMPTS      8
+#define MISTAKES      8
 
 typedef enum {
     STATE_CREDENTIALS, /* the NUL at which servers of other systems read credentials */
@@ -34,7 +34,7 @@ struct _CbusSaslServer {
     char identity[11]; /* the peer's uid, as the client has to claim it */
     gboolean welcome;
     State state;
-    guint rejected;
+    guint mistakes; /* rejections and errors */
     gsize taken;
 };
 
@@ -73,9 +73,16 @@ say(GByteArray *out, const char *line)
 }
 
 static void
+complain(CbusSaslServer *server, GByteArray *out)
+{
+    server->mistakes++;
+    say(out, "ERROR \"unknown command\"");
+}
+
+static void
 reject(CbusSaslServer *server, GByteArray *out)
 {
-    server->rejected++;
+    server->mistakes++;
     server->state = STATE_AUTH;
     say(out, "REJECTED EXTERNAL");
 }
@@ -162,7 +169,7 @@ take_line(CbusSaslServer *server, CbusSpan line, GByteArray *out, gboolean *done
     else if (cbus_span_is(command, "NEGOTIATE_UNIX_FD") && server->state == STATE_BEGIN)
         say(out, "ERROR \"file descriptors can not cross to another machine\"");
     else
-        say(out, "ERROR \"unknown command\"");
+        complain(server, out);
     return TRUE;
 }
 
@@ -202,7 +209,7 @@ cbus_sasl_server_receive(CbusSaslServer *server, const guint8 *data, gsize len, 
         return cut_off(error, "it talks too much before it authenticates");
     if (!take_line(server, (CbusSpan){(const char *)data, used - 2}, out, done))
         return cut_off(error, "it began without having authenticated");
-    if (server->rejected > ATTEMPTS)
-        return cut_off(error, "it was rejected too often");
+    if (server->mistakes > MISTAKES)
+        return cut_off(error, "it was wrong too often");
     return (gssize)used;
 }
