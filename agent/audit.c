@@ -27,8 +27,9 @@
 #include <sodium.h>
 #include <unistd.h>
 
-#define SEEN_MAX  1024
+#define SEEN_MAX  256
 #define SECOND_MS 1000
+#define SAY_US    (10 * G_USEC_PER_SEC)
 
 struct _CbusAudit {
     CbusLoop *loop;
@@ -38,18 +39,24 @@ struct _CbusAudit {
     GHashTable *seen; /* of CbusAuditEvents: what was written in this second */
     GSource *second;  /* while SEEN is not empty */
     gboolean failing; /* the last record could not be written */
+    gint64 said_at;   /* monotonic µs; 0: never */
     guint64 lost;     /* events without a record, since the last record */
     GString *record;  /* scratch */
     guint trails;
 };
 
-/* Says so once an outage. */
+/* Says so once an outage, and not for each of many short ones. */
 static void
 fail(CbusAudit *self, int code)
 {
+    gint64 now = g_get_monotonic_time();
+
     if (self->failing)
         return;
     self->failing = TRUE;
+    if (self->said_at != 0 && now - self->said_at < SAY_US)
+        return;
+    self->said_at = now;
     cbus_log(G_LOG_LEVEL_WARNING,
              self->options.lenient ? "audit records can not be written: calls go on without"
                                    : "audit records can not be written: calls are denied",
@@ -72,8 +79,6 @@ write_event(CbusAudit *self, const CbusAuditEvent *event)
         return FALSE;
     }
     self->lost = 0;
-    if (self->failing)
-        cbus_log(G_LOG_LEVEL_INFO, "audit records are written again", NULL);
     self->failing = FALSE;
     return TRUE;
 }
@@ -277,8 +282,15 @@ cbus_audit_options_parse(const char *target, const char *failure, CbusAuditOptio
                     "audit-failure: \"%s\" is neither deny nor ignore", failure);
         return FALSE;
     }
-    *out = (CbusAuditOptions){.target = chosen, .lenient = g_strcmp0(failure, "ignore") == 0};
+    *out = (CbusAuditOptions){.target = chosen, .journal = -1, .lenient = g_strcmp0(failure, "ignore") == 0};
     return TRUE;
+}
+
+void
+cbus_audit_options_open(CbusAuditOptions *options)
+{
+    if (options->target == CBUS_AUDIT_JOURNAL)
+        options->journal = cbus_log_open_journal();
 }
 
 CbusAudit *
@@ -290,7 +302,7 @@ cbus_audit_new(CbusLoop *loop, const CbusAuditOptions *options)
     self->options = *options;
     if (options->socket == NULL)
         self->options.socket = CBUS_LOG_JOURNAL;
-    self->journal = options->target == CBUS_AUDIT_JOURNAL ? cbus_log_open_journal() : -1;
+    self->journal = options->journal;
     crypto_shorthash_keygen(self->hash_key);
     self->seen = g_hash_table_new_full(cbus_audit_event_hash, cbus_audit_event_equal, g_free, NULL);
     self->record = g_string_sized_new(1024);

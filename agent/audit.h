@@ -23,6 +23,7 @@ typedef enum {
 typedef struct {
     CbusAuditTarget target;
     gboolean lenient;   /* what can not be recorded happens all the same */
+    int journal;        /* its socket of datagrams, or −1 */
     const char *socket; /* the journal's, or NULL for the usual one; outlives the audit */
 } CbusAuditOptions;
 
@@ -31,7 +32,11 @@ typedef struct {
 gboolean cbus_audit_options_parse(const char *target, const char *failure, CbusAuditOptions *out,
                                   GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
+/* Opens what the target needs. As root, before privileges go: the queue may be longer then. */
+void cbus_audit_options_open(CbusAuditOptions *options);
+
 typedef struct _CbusAudit CbusAudit; /* one a process */
+/* The socket of OPTIONS is taken. */
 CbusAudit *cbus_audit_new(CbusLoop *loop, const CbusAuditOptions *options);
 void cbus_audit_free(CbusAudit *audit); /* every trail must be gone */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CbusAudit, cbus_audit_free)

@@ -247,6 +247,7 @@ start(const CbusSettings *settings)
     signals = take_signals();
     if (!cbus_connector_start(&connector, &ends, &error))
         return fail(error);
+    cbus_audit_options_open(&audit);
     if (!cbus_sandbox_enter(&user, &error))
         return fail(error);
     return run_network(settings, &ends, info, &audit, signals);

@@ -21,6 +21,8 @@
 
 #define LINE_MAX_BYTES 4096
 
+static const int SEND_QUEUE = 8 * 1024 * 1024; /* bytes */
+
 void
 cbus_log_append_journal(GString *out, const char *name, const char *value, gsize len)
 {
@@ -66,7 +68,12 @@ cbus_log_append_text_field(GString *out, const char *name, const char *value, gs
 int
 cbus_log_open_journal(void)
 {
-    return socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    /* FORCE goes over the administrator's bound, and is root's alone. */
+    if (fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &SEND_QUEUE, sizeof SEND_QUEUE) != 0)
+        (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &SEND_QUEUE, sizeof SEND_QUEUE);
+    return fd;
 }
 
 gboolean

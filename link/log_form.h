@@ -13,7 +13,8 @@ void cbus_log_append_text(GString *out, const char *value, gsize len);
 /* Appends " name=value": NAME in lower case, without "CBUS_". */
 void cbus_log_append_text_field(GString *out, const char *name, const char *value, gsize len);
 
-/* A datagram socket for cbus_log_send_journal(), close-on-exec, or −1 with errno. */
+/* A datagram socket for cbus_log_send_journal(), close-on-exec, with as long a queue as we may have, or −1
+ * with errno. */
 int cbus_log_open_journal(void);
 /* One record to the journal at PATH. FALSE with errno when it does not take it now. */
 gboolean cbus_log_send_journal(int fd, const char *path, const GString *record) G_GNUC_WARN_UNUSED_RESULT;

@@ -94,7 +94,8 @@ set_up(Fixture *fixture, gconstpointer data)
     g_assert_no_error(error);
     fixture->host.loop = &fixture->pair->loop;
     fixture->host.quota = cbus_quota_new();
-    fixture->host.audit = cbus_audit_new(fixture->host.loop, &(CbusAuditOptions){.target = CBUS_AUDIT_OFF});
+    fixture->host.audit =
+        cbus_audit_new(fixture->host.loop, &(CbusAuditOptions){.target = CBUS_AUDIT_OFF, .journal = -1});
     fixture->host.message_limit = LIMIT;
     fixture->host.connector =
         cbus_connector_client_new(fixture->host.loop, &fixture->ends, &handler, fixture, &error);
