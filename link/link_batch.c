@@ -21,6 +21,7 @@
 #include "link/link_private.h"
 
 #define PAUSE_US        G_USEC_PER_SEC /* after such a silence the next packet asks whether anybody listens */
+#define IDLE_US         (5 * G_USEC_PER_SEC)
 #define BACKLOG_HIGH    (4u * 1024 * 1024)
 #define BACKLOG_LOW     (2u * 1024 * 1024)
 #define BACKLOG_LOOK_US (5 * 1000)
@@ -66,6 +67,14 @@ cbus_batch_discard(CbusLink *link)
         ((CbusChannel *)node->data)->is_in_batch = FALSE;
     if (link->batch != NULL)
         g_byte_array_set_size(link->batch, CBUS_PACKET_PREFIX_BYTES);
+}
+
+/* A thousand links that once had much to say do not keep a thousand buffers. */
+void
+cbus_batch_tick(CbusLink *link, gint64 now)
+{
+    if (link->batch != NULL && filled(link) == 0 && now - link->last_sent >= IDLE_US)
+        g_clear_pointer(&link->batch, g_byte_array_unref);
 }
 
 void

@@ -131,6 +131,7 @@ guint8 *cbus_batch_reserve(CbusLink *link, gsize len);
 gsize cbus_batch_room(const CbusLink *link);
 gsize cbus_batch_capacity(const CbusLink *link);
 void cbus_batch_discard(CbusLink *link);
+void cbus_batch_tick(CbusLink *link, gint64 now);
 /* Appends TEXT as a string of at most MAX bytes of valid UTF-8. */
 void cbus_batch_put_text(GByteArray *out, const char *text, gsize max);
 /* Packs a control record; the batch is sent at the end of the turn, or at once when it is full. */

@@ -69,6 +69,7 @@ cbus_budget_tick(CbusBudget *budget)
             cbus_link_check_backlog(link);
         cbus_ping_tick(link, now);
         cbus_credit_tick(link, now);
+        cbus_batch_tick(link, now);
     }
 }
 

@@ -49,7 +49,7 @@ typedef struct {
 typedef struct {
     NatsFixture server;
     CbusKey agent_key, proxy_key;
-    Agent agent;
+    Agent agent, twin;
     Proxy proxy;
     Client other;
     GByteArray *hello;     /* the last that was overheard */
@@ -401,6 +401,8 @@ world_stop(World *world)
 {
     proxy_stop(&world->proxy);
     agent_stop(&world->agent);
+    if (world->twin.client.nats != NULL)
+        agent_stop(&world->twin);
     cbus_nats_free(world->other.nats);
     g_byte_array_unref(world->hello);
     g_free(world->agent_in);
@@ -633,6 +635,22 @@ test_forged_hints_end_no_link(World *world, gconstpointer data)
 }
 
 static void
+test_two_agents_with_one_key_do_not_take_turns(World *world, gconstpointer data)
+{
+    wait_for_link(world);
+    agent_start(world, &world->twin);
+    WAIT_UNTIL(world->proxy.linked == 2);
+    /* Each is heard again at least once. */
+    guint seen = world->proxy.seen;
+    WAIT_UNTIL(world->proxy.seen >= seen + 4);
+    nats_fixture_turn_for(500);
+    g_assert_cmpuint(world->proxy.linked, ==, 2);
+    g_assert_cmpuint(world->proxy.ended, ==, 1);
+    g_assert_nonnull(world->twin.link);
+    assert_link_works(world);
+}
+
+static void
 test_a_newer_link_of_the_same_proxy_replaces_the_older(World *world, gconstpointer data)
 {
     wait_for_link(world);
@@ -732,6 +750,7 @@ main(int argc, char **argv)
     ADD(junk_on_every_subject_changes_nothing);
     ADD(a_genuine_proxy_gets_in_after_a_flood);
     ADD(forged_hints_end_no_link);
+    ADD(two_agents_with_one_key_do_not_take_turns);
     ADD(a_newer_link_of_the_same_proxy_replaces_the_older);
     ADD(a_lost_server_ends_links_and_they_come_back);
     ADD(a_pinned_machine_without_presence_is_offline);

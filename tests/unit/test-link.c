@@ -128,6 +128,23 @@ test_queues_wait_while_the_transport_is_full(void)
 }
 
 static void
+test_an_idle_link_keeps_no_buffer(void)
+{
+    g_autoptr(Pair) pair = pair_new();
+    guint32 channel = pair_channel(pair);
+
+    g_assert_true(send_message(&pair->proxy, channel, 1024 * 1024, 1));
+    pair_settle(pair);
+    g_assert_nonnull(pair->proxy.link->batch);
+    pair_pass(pair, 6 * G_USEC_PER_SEC); /* gives credit back */
+    pair_pass(pair, 6 * G_USEC_PER_SEC);
+    g_assert_null(pair->proxy.link->batch);
+    g_assert_true(send_message(&pair->proxy, channel, 100, 2));
+    pair_settle(pair);
+    g_assert_cmpuint(pair->agent.messages->len, ==, 2);
+}
+
+static void
 test_a_full_queue_refuses(void)
 {
     g_autoptr(Pair) pair = pair_new();
@@ -432,6 +449,7 @@ main(int argc, char **argv)
     ADD(counters_are_exact_when_the_link_ends);
     ADD(what_the_transport_did_not_take_has_not_departed);
     ADD(queues_wait_while_the_transport_is_full);
+    ADD(an_idle_link_keeps_no_buffer);
     ADD(a_full_queue_refuses);
     ADD(sizes_that_are_no_message_are_refused);
     ADD(channels_open_and_close);
