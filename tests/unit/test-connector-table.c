@@ -1,0 +1,134 @@
+/* What the connector tells of authorized-keys: the table at the start and after each change, and none when
+ * others could have written the file. */
+#include "connector-fixture.h"
+
+static void
+test_changes_are_told(Fixture *fixture, gconstpointer data)
+{
+    g_autofree char *both = g_strconcat(line_a, "\n", line_b, "\n", NULL);
+    g_autofree char *other = g_strconcat(line_a, " renamed\n", NULL);
+    CbusTableEntry before = *cbus_connector_client_lookup(fixture->client, &key_a);
+
+    write_keys(fixture, both);
+    iterate_until(fixture, &fixture->tables, 2);
+    g_assert_nonnull(cbus_connector_client_lookup(fixture->client, &key_b));
+    g_assert_cmpmem(&before, sizeof before, cbus_connector_client_lookup(fixture->client, &key_a),
+                    sizeof before);
+
+    write_keys(fixture, other);
+    iterate_until(fixture, &fixture->tables, 3);
+    g_assert_null(cbus_connector_client_lookup(fixture->client, &key_b));
+    g_assert_cmpint(memcmp(before.digest, cbus_connector_client_lookup(fixture->client, &key_a)->digest, 32),
+                    !=, 0);
+
+    g_assert_cmpint(g_chmod(fixture->keys_file, 0622), ==, 0);
+    iterate_until(fixture, &fixture->tables, 4);
+    g_assert_null(cbus_connector_client_lookup(fixture->client, &key_a));
+
+    g_assert_cmpint(g_chmod(fixture->keys_file, 0600), ==, 0);
+    iterate_until(fixture, &fixture->tables, 5);
+    g_assert_nonnull(cbus_connector_client_lookup(fixture->client, &key_a));
+
+    g_assert_cmpint(g_unlink(fixture->keys_file), ==, 0);
+    iterate_until(fixture, &fixture->tables, 6);
+    g_assert_null(cbus_connector_client_lookup(fixture->client, &key_a));
+}
+
+static void
+test_writable_folder_authorizes_nobody(Fixture *fixture, gconstpointer data)
+{
+    g_assert_cmpint(g_chmod(fixture->folder, 0775), ==, 0);
+    cbus_connector_client_reload(fixture->client);
+    iterate_until(fixture, &fixture->tables, 2);
+    g_assert_null(cbus_connector_client_lookup(fixture->client, &key_a));
+}
+
+static void
+test_large_tables_arrive_whole(Fixture *fixture, gconstpointer data)
+{
+    g_autoptr(GString) text = g_string_new(NULL);
+    g_autoptr(GArray) keys = g_array_new(FALSE, FALSE, sizeof(CbusKey));
+
+    for (guint i = 0; i < 3 * CBUS_TABLE_ENTRIES + 5; i++) {
+        guint8 seed[crypto_sign_SEEDBYTES] = {i & 0xff, i >> 8, 1}, secret[crypto_sign_SECRETKEYBYTES];
+        char nkey[CBUS_NKEY_LENGTH + 1];
+        CbusKey key;
+
+        crypto_sign_seed_keypair(key.bytes, secret, seed);
+        cbus_nkey_encode(&key, nkey);
+        g_string_append_printf(text, "%s\n", nkey);
+        g_array_append_val(keys, key);
+    }
+    write_keys(fixture, text->str);
+    iterate_until(fixture, &fixture->tables, 2);
+    for (guint i = 0; i < keys->len; i++) {
+        const CbusTableEntry *entry =
+            cbus_connector_client_lookup(fixture->client, &g_array_index(keys, CbusKey, i));
+        g_assert_nonnull(entry);
+        g_assert_cmpuint(entry->number, ==, i + 1);
+    }
+}
+
+/* The folder with the file in it goes away and comes back: what was watched is another folder then. */
+static void
+test_replaced_folder_is_seen(Fixture *fixture, gconstpointer data)
+{
+    g_autofree char *aside = g_strconcat(fixture->folder, ".aside", NULL);
+
+    g_assert_cmpint(g_rename(fixture->folder, aside), ==, 0);
+    iterate_until(fixture, &fixture->tables, 2);
+    g_assert_null(cbus_connector_client_lookup(fixture->client, &key_a));
+    g_assert_cmpint(g_rename(aside, fixture->folder), ==, 0);
+    iterate_until(fixture, &fixture->tables, 3);
+    g_assert_nonnull(cbus_connector_client_lookup(fixture->client, &key_a));
+    write_keys(fixture, line_b);
+    iterate_until(fixture, &fixture->tables, 4);
+    g_assert_nonnull(cbus_connector_client_lookup(fixture->client, &key_b));
+}
+
+/* The file is a symbolic link: what it points at may change without the link's folder. */
+static void
+test_linked_file_is_seen(Fixture *fixture, gconstpointer data)
+{
+    g_autofree char *elsewhere = g_build_filename(fixture->folder, "elsewhere", NULL);
+    g_autofree char *target = g_build_filename(elsewhere, "keys", NULL);
+    g_autofree char *name = g_strdup(fixture->keys_file);
+
+    g_assert_cmpint(g_mkdir(elsewhere, 0700), ==, 0);
+    g_assert_cmpint(g_rename(fixture->keys_file, target), ==, 0);
+    g_assert_cmpint(symlink(target, name), ==, 0);
+    /* The table says the same; the reload is there to have the link seen. */
+    cbus_connector_client_reload(fixture->client);
+    g_free(g_steal_pointer(&fixture->keys_file));
+    fixture->keys_file = g_strdup(target);
+    write_keys(fixture, line_b);
+    while (cbus_connector_client_lookup(fixture->client, &key_b) == NULL)
+        iterate_until(fixture, &fixture->tables, fixture->tables + 1);
+    /* Whoever may write the folder of what is pointed at decides. */
+    g_assert_cmpint(g_chmod(elsewhere, 0777), ==, 0);
+    while (cbus_connector_client_lookup(fixture->client, &key_b) != NULL)
+        iterate_until(fixture, &fixture->tables, fixture->tables + 1);
+}
+
+#define ADD(name, test) g_test_add("/connector-table/" name, Fixture, NULL, set_up_client, test, tear_down)
+
+int
+main(int argc, char **argv)
+{
+    int status;
+
+    g_test_init(&argc, &argv, NULL);
+    g_assert_cmpint(sodium_init(), >=, 0);
+    cbus_log_init("test-connector-table", 0);
+    line_a = make_line(1, &key_a);
+    line_b = make_line(2, &key_b);
+    ADD("changes-are-told", test_changes_are_told);
+    ADD("writable-folder-authorizes-nobody", test_writable_folder_authorizes_nobody);
+    ADD("large-tables-arrive-whole", test_large_tables_arrive_whole);
+    ADD("replaced-folder-is-seen", test_replaced_folder_is_seen);
+    ADD("linked-file-is-seen", test_linked_file_is_seen);
+    status = g_test_run();
+    g_free(line_a);
+    g_free(line_b);
+    return status;
+}
