@@ -17,6 +17,7 @@
 #include "agent/notify.h"
 #include "agent/sandbox.h"
 #include "link/log.h"
+#include "link/nats_context.h"
 #include "link/settings.h"
 #include "wire/message.h"
 #include <malloc.h>
@@ -45,6 +46,7 @@ static const CbusSetting settings_table[] = {
     {"authorized-keys", NULL, "/etc/cbus/authorized_keys", "Who may use this machine's bus", "FILE"},
     {"bus", NULL, "system", "Which bus", "system|session|ADDRESS"},
     {"name", NULL, NULL, "What to call this machine (default: host name)", "NAME"},
+    {"context", NULL, NULL, "NATS servers and login as in a context of the nats command", "NAME"},
     {"creds", "NATS_CREDENTIALS_FILE", NULL, "NATS credentials", "FILE"},
     {"jwt", "NATS_JWT_FILE", NULL, "NATS user JWT, to log in with the machine's key", "FILE"},
     {"ca", NULL, NULL, "CA certificates that the NATS server must have", "FILE"},
@@ -66,6 +68,7 @@ typedef struct {
     GMainLoop *main_loop;
     CbusAgent *agent;
     CbusAuditOptions audit;
+    CbusNatsOptions nats;
     int signals;
     gboolean failed;
 } Program;
@@ -133,7 +136,7 @@ log_start(const CbusConnectorEnds *ends, const CbusSettings *settings)
 
     cbus_nkey_encode(&ends->public_key, nkey);
     cbus_log(G_LOG_LEVEL_INFO, "cbus-agent " CBUS_VERSION " starts", CBUS_LOG_MACHINE, nkey, "CBUS_BUS",
-             cbus_settings_get(settings, "bus"), "CBUS_NATS", cbus_settings_get(settings, "nats"), NULL);
+             cbus_settings_get(settings, "bus"), NULL);
 }
 
 /* Runs until a signal comes or the connector is lost. */
@@ -144,12 +147,7 @@ run_loop(Program *program, CbusLoop *loop, const CbusConnectorEnds *ends, const 
     const CbusSettings *settings = program->settings;
     gboolean is_system = g_str_equal(cbus_settings_get(settings, "bus"), "system");
     const CbusAgentOptions options = {
-        .nats = {.urls = cbus_settings_get(settings, "nats"),
-                 .creds_file = cbus_settings_get(settings, "creds"),
-                 .jwt_file = cbus_settings_get(settings, "jwt"),
-                 .ca_file = cbus_settings_get(settings, "ca"),
-                 .cert_file = cbus_settings_get(settings, "cert"),
-                 .cert_key_file = cbus_settings_get(settings, "cert-key")},
+        .nats = program->nats,
         .message_limit = is_system ? SYSTEM_BUS_MAX : CBUS_MESSAGE_MAX,
         .info = info,
         .audit = program->audit,
@@ -188,10 +186,10 @@ await_connector(pid_t pid)
 
 static int
 run_network(const CbusSettings *settings, const CbusConnectorEnds *ends, const CbusServerInfo *info,
-            const CbusAuditOptions *audit, int signals)
+            const CbusNatsOptions *nats, const CbusAuditOptions *audit, int signals)
 {
     GMainContext *context = g_main_context_default();
-    Program program = {.settings = settings, .signals = signals, .audit = *audit};
+    Program program = {.settings = settings, .signals = signals, .nats = *nats, .audit = *audit};
     g_autoptr(GError) error = NULL;
     g_autoptr(CbusTurn) turn = cbus_turn_new(context);
     g_autoptr(CbusPoller) poller = cbus_poller_new(context, &error);
@@ -232,12 +230,15 @@ start(const CbusSettings *settings)
     };
     g_autoptr(GError) error = NULL;
     g_autoptr(CbusServerInfo) info = cbus_server_info_new(cbus_settings_get(settings, "name"), &error);
+    g_autoptr(CbusNatsContext) context = NULL;
+    CbusNatsOptions nats = {0};
     CbusConnectorEnds ends;
     CbusAuditOptions audit;
     CbusSandboxUser user = {0};
     int signals;
 
     if (info == NULL || !check_default_user(connector.user, &error) ||
+        !cbus_nats_options_from_settings(settings, &context, &nats, &error) ||
         !cbus_audit_options_parse(cbus_settings_get(settings, "audit"),
                                   cbus_settings_get(settings, "audit-failure"), &audit, &error))
         return fail(error);
@@ -250,7 +251,7 @@ start(const CbusSettings *settings)
     cbus_audit_options_open(&audit);
     if (!cbus_sandbox_enter(&user, &error))
         return fail(error);
-    return run_network(settings, &ends, info, &audit, signals);
+    return run_network(settings, &ends, info, &nats, &audit, signals);
 }
 
 static gboolean

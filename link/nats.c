@@ -171,6 +171,7 @@ lost(CbusNats *nats, const char *why)
         return;
     if (why == NULL)
         natsConnection_GetLastError(nats->connection, &why);
+    why = cbus_nats_plain(why);
     nats->loss =
         g_error_new(CBUS_NATS_ERROR, CBUS_NATS_ERROR_LOST, "the connection to NATS at %s is lost: %s",
                     cbus_nats_login_servers(nats->login), why != NULL && *why != '\0' ? why : "closed");
@@ -193,7 +194,7 @@ show_denial(CbusNats *nats)
     nats->denial_shown = TRUE;
     cbus_log(G_LOG_LEVEL_WARNING,
              "the NATS server forbids a subject: its permissions for this user are too narrow",
-             CBUS_LOG_REASON, text, NULL);
+             CBUS_LOG_REASON, cbus_nats_plain(text), NULL);
 }
 
 static void

@@ -28,6 +28,8 @@ typedef struct {
     const char *name; /* client name shown by the server: "cbus-agent" … */
     /* Logins; each may be NULL. */
     const char *creds_file, *jwt_file, *ca_file, *cert_file, *cert_key_file;
+    const char *user, *password, *token; /* instead of the URL's */
+    const char *nkey_file;               /* the seed of an NKey that is not the identity's */
     const CbusKey *identity; /* with SIGNER: log in by NKey, or by jwt_file and signature. NULL: neither. */
     CbusNonceSigner signer;
     gpointer signer_data;

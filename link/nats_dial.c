@@ -153,10 +153,14 @@ explain(CbusNatsDial *dial, natsStatus status)
 {
     const char *detail = cbus_nats_detail(status);
     const char *servers = cbus_nats_login_servers(dial->login);
+    g_autofree char *login = cbus_nats_login_describe(dial->login);
 
     if (status == NATS_CONNECTION_AUTH_FAILED)
-        return g_error_new(CBUS_NATS_ERROR, CBUS_NATS_ERROR_LOGIN,
-                           "the NATS server at %s does not let us in: %s", servers, detail);
+        return g_error_new(
+            CBUS_NATS_ERROR, CBUS_NATS_ERROR_LOGIN,
+            "the NATS server at %s does not let us in with %s: %s: give the server this user, or "
+            "name another login (creds, jwt, context, or user:password@ in the URL)",
+            servers, login, detail);
     return g_error_new(CBUS_NATS_ERROR, CBUS_NATS_ERROR_CONNECT, "no connection to NATS at %s: %s", servers,
                        detail);
 }

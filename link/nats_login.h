@@ -19,6 +19,10 @@ natsOptions *cbus_nats_login_options(CbusNatsLogin *login, GError **error) G_GNU
 /* The servers as an operator may see them: without user, password or token. */
 const char *cbus_nats_login_servers(const CbusNatsLogin *login);
 gboolean cbus_nats_login_has_port(const CbusNatsLogin *login, guint16 port);
+/* As whom, for an operator; never a secret. (transfer full) */
+char *cbus_nats_login_describe(const CbusNatsLogin *login) G_GNUC_WARN_UNUSED_RESULT;
+/* TEXT without the "(file.c:line): " that the library begins its texts with. NULL for NULL. */
+const char *cbus_nats_plain(const char *text);
 /* What the library says about the last failure on this thread, or else about STATUS; never empty. Borrowed
  * until the next library call. */
 const char *cbus_nats_detail(natsStatus status);

@@ -10,6 +10,7 @@
  *
  * The main thread is the I/O thread; its context is the default one. */
 #include "link/log.h"
+#include "link/nats_context.h"
 #include "link/ssh_agent.h"
 #include "proxy/proxy.h"
 #include "proxy/runtime_dir.h"
@@ -35,6 +36,7 @@ static const CbusSetting settings_table[] = {
     {"known-machines", NULL, NULL, "Pinned machines (~/.config/cbus/known_machines)", "FILE"},
     {"known-only", NULL, NULL, "List pinned machines only", NULL},
     {"runtime-dir", NULL, NULL, "For sockets and the lock ($XDG_RUNTIME_DIR/cbus)", "DIR"},
+    {"context", NULL, NULL, "NATS servers and login as in a context of the nats command", "NAME"},
     {"creds", "NATS_CREDENTIALS_FILE", NULL, "NATS login: a .creds file", "FILE"},
     {"jwt", "NATS_JWT_FILE", NULL, "NATS login: a user JWT for the operator's key", "FILE"},
     {"ca", NULL, NULL, "NATS over TLS: the authorities to trust", "FILE"},
@@ -156,19 +158,17 @@ run_loop(CbusLoop *loop, const CbusSettings *settings, CbusSigner *signer, const
     g_autofree char *known =
         path_or(settings, "known-machines", g_get_user_config_dir(), "cbus/known_machines");
     CbusProxyOptions options = {
-        .nats = {.urls = cbus_settings_get(settings, "nats"),
-                 .name = "cbus-proxy",
-                 .creds_file = cbus_settings_get(settings, "creds"),
-                 .jwt_file = cbus_settings_get(settings, "jwt"),
-                 .ca_file = cbus_settings_get(settings, "ca"),
-                 .cert_file = cbus_settings_get(settings, "cert"),
-                 .cert_key_file = cbus_settings_get(settings, "cert-key"),
-                 .identity = &signer->public_key},
         .bus = cbus_settings_get(settings, "bus"),
         .known_machines = known,
         .runtime_dir = cbus_runtime_dir_path(runtime_dir),
         .known_only = cbus_settings_flag(settings, "known-only"),
     };
+    g_autoptr(CbusNatsContext) context = NULL;
+    if (!cbus_nats_options_from_settings(settings, &context, &options.nats, error)) {
+        return FALSE;
+    }
+    options.nats.name = "cbus-proxy";
+    options.nats.identity = &signer->public_key;
     g_autoptr(GMainLoop) main_loop = g_main_loop_new(loop->context, FALSE);
     Run run = {.main_loop = main_loop};
     g_autoptr(CbusProxy) proxy = cbus_proxy_new(loop, &options, signer, on_ended, &run, error);
