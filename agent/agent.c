@@ -189,6 +189,7 @@ cbus_agent_new(CbusLoop *loop, const CbusConnectorEnds *ends, const CbusAgentOpt
     self->host.quota = cbus_quota_new();
     self->host.audit = cbus_audit_new(loop, &options->audit);
     self->host.message_limit = options->message_limit;
+    self->host.name = options->info->name;
     self->info = options->info;
     self->lost = lost;
     self->user_data = user_data;

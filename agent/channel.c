@@ -95,7 +95,8 @@ reply_came(CbusAgentChannel *self)
         self->pending--;
 }
 
-/* An error in the bus's name in reply to serial REPLY_SERIAL of the client. As send_to_link(). */
+/* An error in the bus's name in reply to serial REPLY_SERIAL of the client, who may have asked many machines.
+ * As send_to_link(). */
 static gboolean
 send_error(CbusAgentChannel *self, guint32 reply_serial, const char *name, const char *message)
 {
@@ -106,8 +107,10 @@ send_error(CbusAgentChannel *self, guint32 reply_serial, const char *name, const
                                .error_name = cbus_span(name),
                                .sender = CBUS_SPAN_LITERAL("org.freedesktop.DBus")};
 
+    g_autofree char *text = g_strdup_printf("Machine %s: %s", self->host->name, message);
+
     g_byte_array_set_size(self->reply, 0);
-    cbus_message_append(self->reply, &header, "s", message);
+    cbus_message_append(self->reply, &header, "s", text);
     return send_to_link(self, self->reply->data, self->reply->len);
 }
 
@@ -134,7 +137,7 @@ admit(CbusAgentChannel *self, const CbusMessage *message)
         refuse(self, message, CBUS_DBUS_ERROR("NotSupported"), "file descriptors can not cross to a machine");
     } else if (message->size > self->host->message_limit) {
         g_autofree char *text = g_strdup_printf("the message is %" G_GSIZE_FORMAT
-                                                " bytes long, this machine's bus takes %" G_GSIZE_FORMAT,
+                                                " bytes long, and its bus takes %" G_GSIZE_FORMAT,
                                                 message->size, self->host->message_limit);
         refuse(self, message, CBUS_DBUS_ERROR("LimitsExceeded"), text);
     } else if (!cbus_body_check(message->body, message->body_len, message->endian, message->signature,

@@ -9,5 +9,6 @@ typedef struct {
     CbusConnectorClient *connector;
     CbusQuota *quota;
     CbusAudit *audit;
+    const char *name;    /* of this machine */
     gsize message_limit; /* bytes of the largest message that the bus takes */
 } CbusHost;

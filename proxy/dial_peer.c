@@ -194,7 +194,9 @@ cbus_dial_peer_try(CbusDialPeer *peer)
     if (hopeful || peer->link != NULL || !peer->present || !peer->stopped)
         return FALSE;
     peer->present = FALSE;
-    cbus_dial_peer_tell(peer, CBUS_DIAL_OFFLINE, "its agent said farewell: it was stopped");
+    /* Why its link ended tells more. */
+    if (!peer->told || peer->state != CBUS_DIAL_OFFLINE)
+        cbus_dial_peer_tell(peer, CBUS_DIAL_OFFLINE, "its agent said farewell: it was stopped");
     return TRUE;
 }
 

@@ -92,6 +92,12 @@ describe(CbusMachine *machine)
 
 /* ---- pings ---- */
 
+/* The link keeps the measurement; RoundTrip is read from there. */
+static void
+on_first_pong(gint64 round_trip, gpointer user_data)
+{
+}
+
 gboolean
 cbus_machine_ping(CbusMachine *machine, CbusPingFunc func, gpointer user_data, const char **error_name,
                   char **message)
@@ -268,6 +274,7 @@ cbus_machine_link_up(CbusMachine *machine, CbusLink *link, const char *name, con
     cbus_log(G_LOG_LEVEL_INFO, "A machine is online", CBUS_LOG_MACHINE, machine->facts.nkey, CBUS_LOG_NAME,
              cbus_facts_name(&machine->facts), NULL);
     tell(machine);
+    cbus_link_ping(link, on_first_pong, NULL);
 }
 
 void

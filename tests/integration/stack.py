@@ -233,6 +233,8 @@ class Stack:
         self.replies = replies
         self.known = known
         self.clients = []
+        self.agent_url = None
+        self.proxy_url = None
 
     def __enter__(self):
         try:
@@ -249,13 +251,19 @@ class Stack:
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", str(file)], check=True)
         return file
 
+    def nkey_of(self, key):
+        return subprocess.run([str(BUILD / "cli" / "cbus"), "nkey", "--public-key-file", f"{key}.pub"], check=True,
+                              capture_output=True, text=True).stdout.strip()
+
+    def new_nkey(self, name):
+        return self.nkey_of(self._key(name))
+
     def _start(self):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="cbus-test-"))
         self.stack.callback(shutil.rmtree, self.directory, ignore_errors=True)
         self.machine_key = self._key("machine")
         self.operator_key = self._key("operator")
-        self.nkey = subprocess.run([str(BUILD / "cli" / "cbus"), "nkey", "--public-key-file", f"{self.machine_key}.pub"],
-                                   check=True, capture_output=True, text=True).stdout.strip()
+        self.nkey = self.nkey_of(self.machine_key)
         self.authorized = self.directory / "authorized_keys"
         self.authorized.write_text(pathlib.Path(f"{self.operator_key}.pub").read_text())
         self.authorized.chmod(0o600)
@@ -290,12 +298,13 @@ class Stack:
                            env={**os.environ, "DBUS_SESSION_BUS_ADDRESS": self.remote.address})
         assert self.service.process.stdout.readline() == "ready\n", self.service.log()
 
-    def start_agent(self):
-        self.agent.spawn([BUILD / "agent/cbus-agent", "--nats", self.nats.url, "--key", self.machine_key,
-                          "--authorized-keys", self.authorized, "--bus", self.remote.address, "--name", "remote-host"])
+    def start_agent(self, bus=None):
+        self.agent.spawn([BUILD / "agent/cbus-agent", "--nats", self.agent_url or self.nats.url, "--key", self.machine_key,
+                          "--authorized-keys", self.authorized, "--bus", bus or self.remote.address, "--name", "remote-host"],
+                         env={**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": self.remote.address})
 
     def start_proxy(self):
-        self.proxy.spawn([BUILD / "proxy/cbus-proxy", "--nats", self.nats.url, "--key", self.operator_key, "--bus",
+        self.proxy.spawn([BUILD / "proxy/cbus-proxy", "--nats", self.proxy_url or self.nats.url, "--key", self.operator_key, "--bus",
                           self.session.address, "--known-machines", self.known_machines, "--runtime-dir",
                           self.directory / "runtime"])
 

@@ -38,9 +38,10 @@ def test_a_path_that_came_back_can_be_called(stack):
 
 
 def test_the_path_of_another_machine_is_refused(stack):
-    name, message = stack.error("SeenPath", "(o)", f"{ROOT}/{OTHER_MACHINE}/a_2eb/c")
-    assert name == DBUS_ERROR + "InvalidArgs"
-    assert "web1" in message
+    for below in ("", "/a_2eb", "/a_2eb/c"):
+        name, message = stack.error("SeenPath", "(o)", f"{ROOT}/{stack.new_nkey('other' + str(len(below)))}{below}")
+        assert name == DBUS_ERROR + "InvalidArgs"
+        assert "web1" in message
 
 
 def test_errors_come_back_verbatim(stack):
