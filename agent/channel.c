@@ -166,7 +166,7 @@ forward(CbusAgentChannel *self, const CbusMessage *message, const guint8 *data)
     }
     if (wants_reply(message))
         reply_came(self);
-    return refuse(self, message, CBUS_DBUS_ERROR("AccessDenied"), CBUS_AUDIT_REFUSAL);
+    return refuse(self, message, CBUS_DBUS_ERROR("Failed"), CBUS_AUDIT_REFUSAL);
 }
 
 void
@@ -352,7 +352,7 @@ connected(int fd, guint32 uid, const GError *failure, gpointer user_data)
     if (!cbus_audit_opened(self->trail, uid, NULL)) {
         cbus_quota_give_uid(self->host->quota, uid);
         close(fd);
-        end(self, CBUS_DBUS_ERROR("AccessDenied"), CBUS_AUDIT_REFUSAL, TRUE);
+        end(self, CBUS_DBUS_ERROR("Failed"), CBUS_AUDIT_REFUSAL, TRUE);
         return;
     }
     self->uid = uid;

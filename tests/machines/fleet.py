@@ -25,6 +25,19 @@ def public_key_line(private_key_file):
     return pathlib.Path(f"{private_key_file}.pub").read_text().strip()
 
 
+@contextlib.contextmanager
+def datagram_queue(length):
+    """How many datagrams wait in a socket made meanwhile. Booting, systemd sets 512 on a real machine and may not in a
+    container; with the kernel's 10 a journal that is not scheduled for a moment takes no audit record."""
+    setting = pathlib.Path("/proc/sys/net/unix/max_dgram_qlen")
+    before = setting.read_text()
+    setting.write_text(str(max(length, int(before))))
+    try:
+        yield
+    finally:
+        setting.write_text(before)
+
+
 class NatsServer:
     """nats-server on loopback; the port is free at the first start and stays the same over restarts."""
 
@@ -151,8 +164,9 @@ class Fleet:
             machine.install_agent(build / "agent" / "cbus-agent", self.nats.url, public_key_line(self.operator_key) + "\n",
                                   self.agent_arguments)
             self.nkeys[name] = run(str(self.cbus), "nkey", "--public-key", machine.public_key()).strip()
-        for machine in self.machines.values():
-            machine.boot()
+        with datagram_queue(512):
+            for machine in self.machines.values():
+                machine.boot()
 
         self.session = SessionBus(self.directory / "session").start()
         self.stack.callback(self.session.stop)
