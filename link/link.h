@@ -119,6 +119,9 @@ void cbus_link_send_tree_answer(CbusLink *link, guint32 channel, const guint8 *a
 guint64 cbus_link_accepted(const CbusLink *link, guint32 channel);
 guint64 cbus_link_departed(const CbusLink *link, guint32 channel);
 gsize cbus_link_queued(const CbusLink *link, guint32 channel); /* bytes waiting */
+/* FALSE before FINISH was accepted, and from the moment the link is over, which `ended` tells a little later:
+ * nothing more will leave. */
+gboolean cbus_link_is_open(const CbusLink *link);
 
 /* BUSY: calls are pending or portals open: ping each second, else every 30 s. 10 s of unanswered pings end
  * the link. Counted: each TRUE is taken back by one FALSE. */

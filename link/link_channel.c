@@ -181,6 +181,12 @@ cbus_link_departed(const CbusLink *link, guint32 id)
     return channel != NULL ? channel->departed : 0;
 }
 
+gboolean
+cbus_link_is_open(const CbusLink *link)
+{
+    return link->state == CBUS_LINK_OPEN;
+}
+
 gsize
 cbus_link_queued(const CbusLink *link, guint32 id)
 {

@@ -178,6 +178,12 @@ cbus_mirror_call(CbusMirror *self, const CbusPlace *place, const CbusMessage *ca
         cbus_front_reply_error(self->front, call, self->absence_error, "%s", self->absence_message);
         return;
     }
+    if (!cbus_link_is_open(self->link)) {
+        cbus_front_reply_error(self->front, call, CBUS_ERROR_OFFLINE,
+                               "%s: its link has just ended; the call was not executed: try again later",
+                               self->label);
+        return;
+    }
     service = cbus_mirror_service(self, place->service);
     if (cbus_mirror_names_absent(self, service)) {
         cbus_front_reply_error(self->front, call, CBUS_DBUS_ERROR("UnknownObject"),

@@ -154,6 +154,12 @@ cbus_link_departed(const CbusLink *link, guint32 id)
     return MIN(by_id(link, id)->departed, by_id(link, id)->sent->len);
 }
 
+gboolean
+cbus_link_is_open(const CbusLink *link)
+{
+    return !link->over;
+}
+
 gsize
 cbus_link_queued(const CbusLink *link, guint32 id)
 {

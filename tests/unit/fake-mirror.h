@@ -27,7 +27,7 @@ struct _CbusLink {
     GPtrArray *channels; /* of FakeChannel, closed ones too */
     GQueue trees;        /* of FakeTree */
     gsize queued;        /* bytes that the first channel claims to hold */
-    gboolean busy;
+    gboolean busy, over;
 };
 
 typedef struct {

@@ -93,6 +93,20 @@ test_relays_an_error_verbatim(void)
 }
 
 static void
+test_says_offline_from_the_moment_the_link_is_over(void)
+{
+    Fake *fake = settled();
+    guint sent = fake_channel(fake, 0)->sent->len;
+    guint32 serial;
+
+    fake->link.over = TRUE;
+    serial = fake_ping(fake, ":1.7", A);
+    fake_assert_error(fake, serial, "ie.bmcgee.CBus1.Error.Offline", "was not executed");
+    g_assert_cmpuint(fake_channel(fake, 0)->sent->len, ==, sent);
+    fake_free(fake);
+}
+
+static void
 test_keeps_nothing_of_a_call_without_reply(void)
 {
     Fake *fake = settled();
@@ -360,6 +374,7 @@ main(int argc, char **argv)
     g_test_add_func("/mirror/forwards-a-call-as-it-is", test_forwards_a_call_as_it_is);
     g_test_add_func("/mirror/relays-a-reply", test_relays_a_reply_with_its_paths_translated);
     g_test_add_func("/mirror/relays-an-error-verbatim", test_relays_an_error_verbatim);
+    g_test_add_func("/mirror/link-just-over", test_says_offline_from_the_moment_the_link_is_over);
     g_test_add_func("/mirror/no-reply-leaves-no-state", test_keeps_nothing_of_a_call_without_reply);
     g_test_add_func("/mirror/refuses-what-can-not-cross", test_refuses_what_can_not_cross);
     g_test_add_func("/mirror/names-what-is-absent", test_names_what_is_absent);
