@@ -195,17 +195,23 @@ cbus_agent_channel_message(CbusAgentChannel *self, const guint8 *data, gsize siz
     }
 }
 
-/* A message of the bus that must not cross: when it is a reply, its call still needs one. */
+/* A message of the bus that must not cross: a call still needs a reply, whichever way it went. */
 static void
 replace(CbusAgentChannel *self, const CbusMessage *message, const GError *why)
 {
     gboolean fds = g_error_matches(why, CBUS_MESSAGE_FAULT, CBUS_MESSAGE_FAULT_DESCRIPTORS);
+    const char *name = fds ? CBUS_DBUS_ERROR("NotSupported") : CBUS_DBUS_ERROR("InconsistentMessage");
 
+    if (message->type == CBUS_MESSAGE_CALL && (message->flags & CBUS_FLAG_NO_REPLY) == 0) {
+        cbus_message_append_error(cbus_bus_begin(self->bus), G_MAXUINT32, message, name,
+                                  fds ? "file descriptors can not cross to another machine"
+                                      : "the call is no valid D-Bus message");
+        cbus_bus_end(self->bus);
+    }
     if (message->type == CBUS_MESSAGE_CALL || message->type == CBUS_MESSAGE_SIGNAL)
         return;
     reply_came(self);
-    send_error(self, message->reply_serial,
-               fds ? CBUS_DBUS_ERROR("NotSupported") : CBUS_DBUS_ERROR("InconsistentMessage"),
+    send_error(self, message->reply_serial, name,
                fds ? "the reply holds file descriptors, which can not cross from a machine"
                    : "the reply is no valid D-Bus message");
 }
@@ -356,8 +362,8 @@ connected(int fd, guint32 uid, const GError *failure, gpointer user_data)
         return;
     }
     self->uid = uid;
-    self->bus = cbus_bus_new(self->host->loop, fd, CBUS_BUS_CLIENT, uid, CBUS_MESSAGE_MAX, limit + BUS_SLACK,
-                             &handler, self, &error);
+    self->bus = cbus_bus_new(self->host->loop, fd, CBUS_BUS_CLIENT_FDS, uid, CBUS_MESSAGE_MAX,
+                             limit + BUS_SLACK, &handler, self, &error);
     if (self->bus == NULL) {
         cbus_quota_give_uid(self->host->quota, uid);
         end(self, CBUS_DBUS_ERROR("Failed"), error->message, TRUE);

@@ -16,7 +16,7 @@
  *
  * Trust: the other end is hostile. Sizes are checked by cbus_message_frame before anything grows, the
  * authentication has a deadline, and descriptors that someone attaches are dropped by the kernel because we
- * never ask for them. One thread: the loop's. */
+ * never receive them. One thread: the loop's. */
 #include "link/bus.h"
 #include "link/sasl.h"
 #include "link/sasl_server.h"
@@ -56,7 +56,7 @@ struct _CbusBus {
     GError *fault;     /* to be reported at the end of the turn */
 
     guint depth;
-    gboolean authenticated, reading, blocked, closed, freed;
+    gboolean descriptors, authenticated, reading, blocked, closed, freed;
 };
 
 static void
@@ -134,7 +134,7 @@ authenticate(CbusBus *bus, const guint8 *data, gsize len)
     gboolean done = FALSE;
     gssize used = bus->server != NULL
                       ? cbus_sasl_server_receive(bus->server, data, len, bus->auth, &done, &error)
-                      : cbus_sasl_receive(data, len, bus->auth, &done, &error);
+                      : cbus_sasl_receive(data, len, bus->descriptors, bus->auth, &done, &error);
 
     if (used < 0) {
         fail(bus, error);
@@ -436,6 +436,7 @@ cbus_bus_new(CbusLoop *loop, int fd, CbusBusMode mode, guint32 uid, gsize limit,
     bus->flush = (CbusDeferred){.func = on_flush, .user_data = bus};
     bus->resume = (CbusDeferred){.func = on_resume, .user_data = bus};
     bus->authenticated = mode == CBUS_BUS_NO_AUTH;
+    bus->descriptors = mode == CBUS_BUS_CLIENT_FDS;
     bus->reading = TRUE;
     if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
         g_set_error(error, CBUS_BUS_ERROR, CBUS_BUS_ERROR_CLOSED, "not a usable socket: %s",
@@ -446,7 +447,7 @@ cbus_bus_new(CbusLoop *loop, int fd, CbusBusMode mode, guint32 uid, gsize limit,
         cbus_bus_free(bus);
         return NULL;
     }
-    if (mode == CBUS_BUS_CLIENT)
+    if (mode == CBUS_BUS_CLIENT || mode == CBUS_BUS_CLIENT_FDS)
         start_authentication(bus, uid);
     return bus;
 }

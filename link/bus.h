@@ -11,7 +11,10 @@
 typedef struct _CbusBus CbusBus;
 
 typedef enum {
-    CBUS_BUS_CLIENT,  /* we authenticate to a bus */
+    CBUS_BUS_CLIENT, /* we authenticate to a bus */
+    /* The same, and asks for messages that hold descriptors, which are dropped: UNIX_FDS says that they were
+     * there. Else a bus drops such a reply, and its caller waits for ever. */
+    CBUS_BUS_CLIENT_FDS,
     CBUS_BUS_SERVER,  /* the other end authenticates to us, within 5 s */
     CBUS_BUS_NO_AUTH, /* the other end is trusted and speaks messages at once */
 } CbusBusMode;

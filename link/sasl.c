@@ -2,8 +2,9 @@
  *
  * The exchange that every bus on Linux accepts, and the whole of it: the credentials byte (a NUL, at which
  * the server reads the socket's peer credentials), AUTH EXTERNAL with the uid in decimal, hexadecimally, the
- * server's OK, and BEGIN. NEGOTIATE_UNIX_FD is not said: descriptors can not cross machines, and a bus that
- * was not asked never sends a message with one. The uid is a claim that the server compares with the kernel's
+ * server's OK, and BEGIN. NEGOTIATE_UNIX_FD is said only for who can do without the descriptors, but not
+ * without the messages: a bus that was not asked drops a reply that holds one, and its caller waits for ever.
+ * The uid is a claim that the server compares with the kernel's
  * answer, so no other mechanism is worth trying: when EXTERNAL is rejected, the connection is of the wrong
  * user, and the error says which.
  *
@@ -38,6 +39,12 @@ says(CbusSpan line, const char *command)
 }
 
 static void
+say(GByteArray *out, const char *line)
+{
+    g_byte_array_append(out, (const guint8 *)line, (guint)strlen(line));
+}
+
+static void
 set_refused(CbusSpan line, GError **error)
 {
     g_autofree char *text = g_strndup(line.text, line.len);
@@ -52,7 +59,8 @@ set_refused(CbusSpan line, GError **error)
 }
 
 gssize
-cbus_sasl_receive(const guint8 *data, gsize len, GByteArray *out, gboolean *done, GError **error)
+cbus_sasl_receive(const guint8 *data, gsize len, gboolean descriptors, GByteArray *out, gboolean *done,
+                  GError **error)
 {
     const guint8 *end = memchr(data, '\n', MIN(len, CBUS_SASL_LINE_MAX));
     CbusSpan line;
@@ -66,11 +74,14 @@ cbus_sasl_receive(const guint8 *data, gsize len, GByteArray *out, gboolean *done
         return -1;
     }
     line = (CbusSpan){(const char *)data, end - 1 - data};
-    if (!says(line, "OK")) {
+    if (descriptors && says(line, "OK")) {
+        say(out, "NEGOTIATE_UNIX_FD\r\n");
+    } else if (says(line, "OK") || (descriptors && (says(line, "AGREE_UNIX_FD") || says(line, "ERROR")))) {
+        say(out, "BEGIN\r\n");
+        *done = TRUE;
+    } else {
         set_refused(line, error);
         return -1;
     }
-    g_byte_array_append(out, (const guint8 *)"BEGIN\r\n", strlen("BEGIN\r\n"));
-    *done = TRUE;
     return end + 1 - data;
 }

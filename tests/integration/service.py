@@ -29,6 +29,7 @@ XML = """<node>
     <method name="Own"><arg type="s" direction="in"/></method>
     <method name="Release"><arg type="s" direction="in"/></method>
     <method name="Take"><arg type="h" direction="in"/></method>
+    <method name="Give"><arg type="h" direction="out"/></method>
     <property name="Level" type="u" access="readwrite"/>
     <signal name="Emitted"><arg type="o"/></signal>
   </interface>
@@ -105,6 +106,12 @@ class Service:
 
     def do_Emit(self, parameters, _invocation, _sender, path):
         self.connection.emit_signal(None, path, "com.example.Test", "Emitted", parameters)
+
+    def do_Give(self, _parameters, invocation, *_):
+        descriptors = Gio.UnixFDList.new()
+        descriptors.append(0)
+        invocation.return_value_with_unix_fd_list(GLib.Variant("(h)", (0,)), descriptors)
+        return NotImplemented
 
     def do_Own(self, parameters, invocation, *_):
         name = parameters.unpack()[0]

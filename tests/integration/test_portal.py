@@ -3,6 +3,8 @@ as long as it stays and no longer."""
 import contextlib
 import os
 import pathlib
+import pty
+import select
 import socket
 import stat
 import subprocess
@@ -179,6 +181,14 @@ def test_large_messages_cross_both_ways(portal):
 def test_descriptors_are_refused_and_the_connection_lives(portal):
     connection = connect(portal)
     assert not connection.get_capabilities() & Gio.DBusCapabilityFlags.UNIX_FD_PASSING
+    connection.close_sync(None)
+
+
+def test_a_reply_with_a_descriptor_becomes_an_error(portal):
+    connection = connect(portal)
+    with pytest.raises(GLib.Error, match="NotSupported"):
+        call(connection, "Give", timeout=10)
+    assert call(connection, "Sender") == (connection.get_unique_name(),)
     connection.close_sync(None)
 
 
@@ -519,6 +529,38 @@ def test_run_does_not_reach_the_session(stack):
     done = cbus_run(stack, "web1", "systemctl", "--user", "status")
     assert done.returncode != 0
     assert "Failed to connect to bus" in done.stderr
+
+
+@needs_namespaces
+def test_run_leaves_the_terminal_to_the_command(stack):
+    """A shell whose prompt names the machine; Ctrl-C is for what runs in it."""
+    pid, master = pty.fork()
+    if pid == 0:
+        os.environ.update(PS1="\\h:", CBUS_BUS=stack.session.address)
+        os.execv(BUILD / "cli/cbus", ["cbus", "run", "web1", "--", "bash", "--norc", "--noprofile", "-i"])
+    text = ""
+
+    def read(until):
+        nonlocal text
+
+        def more():
+            nonlocal text
+            if select.select([master], [], [], 0.05)[0]:
+                text += os.read(master, 4096).decode(errors="replace")
+            return until in text
+
+        wait_for(more, f"the terminal to show {until!r}, not {text!r}")
+        text = text.split(until, 1)[1]
+
+    read("web1:")
+    os.write(master, b"sleep 1000\n")
+    read("sleep 1000")
+    os.write(master, b"\x03")
+    read("web1:")
+    os.write(master, b"exit 6\n")
+    read("exit")
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 6
+    os.close(master)
 
 
 def test_run_without_a_proxy_says_so(stack):

@@ -354,6 +354,42 @@ test_authenticates(Fixture *fixture, gconstpointer data)
     assert_sent(fixture, "BEGIN\r\nqueued", 13);
 }
 
+/* Whether the bus agrees or not: what matters is that it was asked. */
+static void
+test_asks_for_descriptors_and_drops_them(Fixture *fixture, gconstpointer data)
+{
+    static const char *const answers[] = {"AGREE_UNIX_FD\r\n", "ERROR \"no\"\r\n"};
+    g_autoptr(GBytes) signal = make_message(1, 10);
+    gsize size;
+    struct iovec part = {(gpointer)g_bytes_get_data(signal, &size), g_bytes_get_size(signal)};
+    union {
+        char bytes[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr align;
+    } control = {0};
+    struct msghdr message = {.msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = control.bytes,
+                             .msg_controllen = sizeof control.bytes};
+    struct cmsghdr *rights = CMSG_FIRSTHDR(&message);
+    int pipes[2];
+
+    feed_text(fixture, "OK 0123456789abcdef0123456789abcdef\r\n");
+    g_string_free(drain(fixture), TRUE);
+    feed_text(fixture, answers[g_test_rand_int_range(0, 2)]);
+    g_assert_cmpuint(fixture->ready, ==, 1);
+    assert_sent(fixture, "BEGIN\r\n", 7);
+
+    g_assert_cmpint(pipe(pipes), ==, 0);
+    *rights = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS};
+    memcpy(CMSG_DATA(rights), &pipes[1], sizeof(int));
+    g_assert_cmpint(sendmsg(fixture->peer, &message, 0), ==, part.iov_len);
+    close(pipes[1]);
+    settle();
+    g_assert_cmpuint(fixture->messages->len, ==, 1);
+    g_assert_cmpint(read(pipes[0], control.bytes, 1), ==, 0); /* nobody holds the other end */
+    close(pipes[0]);
+}
+
 static void
 test_rejected(Fixture *fixture, gconstpointer data)
 {
@@ -403,6 +439,7 @@ main(int argc, char **argv)
     ADD(CBUS_BUS_NO_AUTH, "quota-closes-at-the-end-of-the-turn", test_quota_closes_at_the_end_of_the_turn);
     ADD(CBUS_BUS_NO_AUTH, "quota-counts-what-is-built-in-place", test_quota_counts_what_is_built_in_place);
     ADD(CBUS_BUS_CLIENT, "authenticates-before-messages", test_authenticates);
+    ADD(CBUS_BUS_CLIENT_FDS, "asks-for-descriptors-and-drops-them", test_asks_for_descriptors_and_drops_them);
     ADD(CBUS_BUS_CLIENT, "rejected-says-so", test_rejected);
     ADD(CBUS_BUS_CLIENT, "no-server-is-noticed", test_no_server);
     ADD(CBUS_BUS_CLIENT, "closed-in-authentication", test_closed_in_authentication);
