@@ -8,6 +8,9 @@
  * which would make the proxy end the link, and whatever claims to be org.freedesktop.DBus.Local. A call that
  * is not passed on is answered with an error that says why; a reply that is not passed on becomes an error.
  *
+ * With a policy, what passes so far is judged by agent/filter.c; without one that costs a comparison with
+ * NULL.
+ *
  * Until the connector has given us a connection, messages wait here: 256 KiB and the one that went over it.
  * Afterwards the bus connection queues them, up to its quota; a bus that does not read loses the channel. The
  * other way the bus is drained always and the link's queue is the bound: over it the channel is closed, as
@@ -16,6 +19,7 @@
  * Trust: the link's other end is authenticated but may be hostile; the bus is trusted to route, not to
  * validate. Loop thread only. ended() may free the channel: nothing is touched after it. */
 #include "agent/channel.h"
+#include "agent/filter.h"
 #include "agent/tree.h"
 #include "link/bus.h"
 #include "link/log.h"
@@ -47,6 +51,7 @@ struct _CbusAgentChannel {
     CbusBus *bus;       /* NULL until connected */
     guint32 uid;
     CbusAuditTrail *trail;
+    CbusFilter *filter; /* NULL: no policy */
     CbusWalker *walker; /* NULL until the first TREE */
     GByteArray *reply;  /* scratch */
     gboolean greeted;   /* the client sent something: its first message is its Hello */
@@ -156,17 +161,59 @@ admit(CbusAgentChannel *self, const CbusMessage *message)
     return FALSE;
 }
 
-/* To the bus, on the record. FALSE when that was the end of the channel or the link. */
-static gboolean
-forward(CbusAgentChannel *self, const CbusMessage *message, const guint8 *data)
+/* To the bus, on the record. */
+static CbusFilterSent
+record_and_send(const CbusMessage *message, const guint8 *data, gpointer user_data)
 {
+    CbusAgentChannel *self = user_data;
+
     if (cbus_audit_forward(self->trail, message)) {
         cbus_bus_send(self->bus, data, message->size);
-        return TRUE;
+        return CBUS_FILTER_SENT;
     }
     if (wants_reply(message))
         reply_came(self);
-    return refuse(self, message, CBUS_DBUS_ERROR("Failed"), CBUS_AUDIT_REFUSAL);
+    return refuse(self, message, CBUS_DBUS_ERROR("Failed"), CBUS_AUDIT_REFUSAL) ? CBUS_FILTER_REFUSED
+                                                                                      : CBUS_FILTER_ENDED;
+}
+
+/* To the bus, if the policy allows it. FALSE when that was the end of the channel or the link. */
+static gboolean
+forward(CbusAgentChannel *self, const CbusMessage *message, const guint8 *data)
+{
+    if (self->filter != NULL)
+        return cbus_filter_from_client(self->filter, message, data);
+    return record_and_send(message, data, self) != CBUS_FILTER_ENDED;
+}
+
+static void
+filter_asks(const guint8 *data, gsize size, gpointer user_data)
+{
+    CbusAgentChannel *self = user_data;
+
+    cbus_bus_send(self->bus, data, size);
+}
+
+static gboolean
+filter_delivers(const guint8 *data, gsize size, gpointer user_data)
+{
+    return send_to_link(user_data, data, size);
+}
+
+static void
+filter_denied(const CbusMessage *message, const char *reason, gpointer user_data)
+{
+    CbusAgentChannel *self = user_data;
+
+    if (wants_reply(message))
+        reply_came(self);
+    cbus_audit_denied(self->trail, message, reason);
+}
+
+static void
+filter_failed(const char *error_name, const char *message, gpointer user_data)
+{
+    end(user_data, error_name, message, FALSE);
 }
 
 void
@@ -241,7 +288,10 @@ bus_message(CbusBus *bus, const guint8 *data, gsize size, gpointer user_data)
     }
     if (message.type == CBUS_MESSAGE_RETURN || message.type == CBUS_MESSAGE_ERROR)
         reply_came(self);
-    (void)send_to_link(self, data, size);
+    if (self->filter != NULL)
+        cbus_filter_from_bus(self->filter, &message, data);
+    else
+        (void)send_to_link(self, data, size);
 }
 
 static void
@@ -263,6 +313,11 @@ refuse_tree(CbusAgentChannel *self, guint32 request, const char *name, const cha
 static void
 walk(CbusAgentChannel *self, guint32 request, const char *destination)
 {
+    if (self->filter != NULL && !cbus_filter_shows(self->filter, destination)) {
+        refuse_tree(self, request, CBUS_DBUS_ERROR("NameHasNoOwner"),
+                    "nobody owns this name now, and browsing does not start a service");
+        return;
+    }
     if (self->walker == NULL)
         self->walker = cbus_walker_new(self->host->loop, self->bus, tree_answer, self);
     cbus_walker_start(self->walker, request, destination);
@@ -280,7 +335,7 @@ cbus_agent_channel_tree(CbusAgentChannel *self, guint32 request, const char *des
 {
     if (!self->greeted) {
         refuse_tree(self, request, CBUS_DBUS_ERROR("Failed"), "this channel has not said Hello to the bus");
-    } else if (self->bus != NULL) {
+    } else if (self->bus != NULL && (self->filter == NULL || cbus_filter_is_ready(self->filter))) {
         walk(self, request, destination);
     } else if (g_queue_get_length(&self->early_trees) < EARLY_TREES) {
         EarlyTree *early = g_new0(EarlyTree, 1);
@@ -315,12 +370,23 @@ bus_closed(CbusBus *bus, const GError *reason, gpointer user_data)
     end(self, name, message, FALSE);
 }
 
+static void
+walk_early(gpointer user_data)
+{
+    CbusAgentChannel *self = user_data;
+    EarlyTree *tree;
+
+    while ((tree = g_queue_pop_head(&self->early_trees)) != NULL) {
+        walk(self, tree->request, tree->destination);
+        early_tree_free(tree);
+    }
+}
+
 /* What came before the connection, in order; trees after the messages, whose first is the Hello. */
 static void
 send_early(CbusAgentChannel *self)
 {
     GBytes *message;
-    EarlyTree *tree;
 
     while ((message = g_queue_pop_head(&self->early)) != NULL) {
         gsize size = 0;
@@ -331,10 +397,8 @@ send_early(CbusAgentChannel *self)
         if (!going_on)
             return;
     }
-    while ((tree = g_queue_pop_head(&self->early_trees)) != NULL) {
-        walk(self, tree->request, tree->destination);
-        early_tree_free(tree);
-    }
+    if (self->filter == NULL || cbus_filter_is_ready(self->filter))
+        walk_early(self);
 }
 
 static void
@@ -397,6 +461,22 @@ cbus_agent_channel_new(const CbusHost *host, CbusLink *link, guint32 id, const C
     return self;
 }
 
+void
+cbus_agent_channel_set_policy(CbusAgentChannel *self, const CbusPolicy *policy)
+{
+    static const CbusFilterHandler filter_handler = {.forward = record_and_send,
+                                                     .ask = filter_asks,
+                                                     .deliver = filter_delivers,
+                                                     .denied = filter_denied,
+                                                     .ready = walk_early,
+                                                     .failed = filter_failed};
+
+    if (self->filter != NULL)
+        cbus_filter_set_policy(self->filter, policy);
+    else if (policy != NULL)
+        self->filter = cbus_filter_new(policy, &filter_handler, self);
+}
+
 guint32
 cbus_agent_channel_id(const CbusAgentChannel *self)
 {
@@ -415,6 +495,7 @@ cbus_agent_channel_free(CbusAgentChannel *self)
     if (self->connect != 0)
         cbus_connector_client_cancel(self->host->connector, self->connect);
     g_clear_pointer(&self->walker, cbus_walker_free);
+    g_clear_pointer(&self->filter, cbus_filter_free);
     if (self->bus != NULL)
         cbus_quota_give_uid(self->host->quota, self->uid);
     /* What the client sent before it left is delivered. */

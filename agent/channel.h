@@ -3,6 +3,7 @@
 #pragma once
 #include "agent/host.h"
 #include "link/link.h"
+#include "wire/policy.h"
 
 typedef struct _CbusAgentChannel CbusAgentChannel;
 
@@ -25,6 +26,9 @@ CbusAgentChannel *cbus_agent_channel_new(const CbusHost *host, CbusLink *link, g
 void cbus_agent_channel_free(CbusAgentChannel *channel);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CbusAgentChannel, cbus_agent_channel_free)
 
+/* Right after cbus_agent_channel_new(), and whenever the policy changed: it judges from the next message on.
+ * NULL (never after another): nothing is judged. */
+void cbus_agent_channel_set_policy(CbusAgentChannel *channel, const CbusPolicy *policy);
 guint32 cbus_agent_channel_id(const CbusAgentChannel *channel);
 /* A message of the link. What is no D-Bus message ends the whole link: no honest proxy sends it. */
 void cbus_agent_channel_message(CbusAgentChannel *channel, const guint8 *message, gsize size);

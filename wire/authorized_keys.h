@@ -4,6 +4,7 @@
  * BASE64" or a public NKey. A line with a fault authorizes nobody and is reported; the others stand. */
 #pragma once
 #include "wire/key.h"
+#include "wire/policy.h"
 
 #define CBUS_AUTHORIZED_FILE_MAX     (1024 * 1024) /* bytes of the whole text */
 #define CBUS_AUTHORIZED_LINE_MAX     (16 * 1024)   /* bytes of one line */
@@ -15,6 +16,7 @@ typedef struct {
     /* Of the line without the white space around it: differs when the line says anything else. */
     guint8 digest[CBUS_AUTHORIZED_DIGEST_BYTES];
     GHashTable *options; /* char * name → char * value; a NULL value: named without one. NULL: no options */
+    const char *policy;  /* the value of policy="…", in OPTIONS; NULL: what the bus allows */
     char *comment;       /* UTF-8 is not promised; "" when there is none */
 } CbusAuthorizedLine;
 
@@ -30,6 +32,10 @@ CbusAuthorizedKeys *cbus_authorized_keys_parse(const char *text, gsize len, Cbus
                                                gpointer user_data);
 void cbus_authorized_keys_free(CbusAuthorizedKeys *keys);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CbusAuthorizedKeys, cbus_authorized_keys_free)
+
+/* Refuses each line with a policy that POLICIES does not have. */
+void cbus_authorized_keys_require(CbusAuthorizedKeys *keys, const CbusPolicies *policies,
+                                  CbusAuthorizedFault fault, gpointer user_data);
 
 guint cbus_authorized_keys_size(const CbusAuthorizedKeys *keys);
 /* By position, 0 to size − 1, in the order of the text. Borrowed. */

@@ -28,8 +28,9 @@ cbus_judge_visible(const CbusJudge *judge, CbusSpan name)
     return cbus_target_find(judge, CBUS_ANY_GRANT, &about, NULL) != NULL;
 }
 
-/* Part of INTERFACE may be read: a rule for one property is about it, at any path when PATH is absent. A call=
- * for one member means a method more often than a property: it is no reason to read the others' list. */
+/* Part of INTERFACE may be read: a rule for one property is about it, at any path when PATH is absent. A
+ * call= for one member means a method more often than a property: it is no reason to read the others' list.
+ */
 static gboolean
 reads_some(const CbusRule *rule, const CbusTarget *target)
 {
@@ -107,7 +108,9 @@ judge_properties(const CbusJudge *judge, const CbusFacts *facts, CbusTarget abou
 static gboolean
 is_look(const CbusFacts *facts, const CbusTarget *about)
 {
-    if (about->owned == NULL && (facts->flags & CBUS_FLAG_NO_AUTO_START) == 0)
+    gboolean is_unique = about->name.text[0] == ':';
+
+    if (about->owned == NULL && !is_unique && (facts->flags & CBUS_FLAG_NO_AUTO_START) == 0)
         return FALSE;
     return cbus_span_is(facts->interface, CBUS_DRIVER ".Peer") ||
            (cbus_span_is(facts->interface, CBUS_DRIVER ".Introspectable") &&
