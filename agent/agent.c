@@ -107,6 +107,8 @@ authorized_changed(gpointer user_data)
             close_peer(self, peer,
                        entry == NULL ? "the key is not authorized any more"
                                      : "the key's authorized-keys line was changed");
+        else
+            cbus_peer_renew_policy(peer);
     }
 }
 

@@ -21,6 +21,7 @@
 #include "agent/connector.h"
 #include "agent/keys_file.h"
 #include "agent/keys_watch.h"
+#include "agent/policy_file.h"
 #include "agent/user_child.h"
 #include "link/log.h"
 #include "link/signer.h"
@@ -45,6 +46,7 @@ typedef struct {
     int requests, nonces;
     CbusSigner *signer;
     CbusKeysWatch *watch;
+    CbusPolicyFile *policies;
     CbusAuthorizedKeys *keys;
     GBytes *text;     /* what KEYS was read from; NULL when there was no reading */
     char *trouble;    /* why there was none */
@@ -64,7 +66,16 @@ line_refused(guint number, const char *reason, gpointer user_data)
     cbus_log(G_LOG_LEVEL_WARNING, message, NULL);
 }
 
-/* Reads the file. Returns TRUE when it says something else than before. */
+static void
+policy_refused(guint line, const char *reason, gpointer user_data)
+{
+    Connector *self = user_data;
+    g_autofree char *message = g_strdup_printf("%s:%u: %s", self->options->config, line, reason);
+
+    cbus_log(G_LOG_LEVEL_WARNING, message, NULL);
+}
+
+/* Reads the files. Returns TRUE when they say something else than before. */
 static gboolean
 read_keys(Connector *self)
 {
@@ -72,12 +83,14 @@ read_keys(Connector *self)
     g_autoptr(GError) error = NULL;
     g_autofree char *message = NULL;
     g_autoptr(GBytes) text = NULL;
+    gboolean other_policies = cbus_policy_file_read(self->policies, policy_refused, self);
     gsize len = 0;
 
     cbus_keys_watch_renew(self->watch);
     text = cbus_keys_file_read(file, geteuid(), &error);
-    if (self->keys != NULL && (text != NULL ? self->text != NULL && g_bytes_equal(text, self->text)
-                                            : g_strcmp0(self->trouble, error->message) == 0))
+    if (self->keys != NULL && !other_policies &&
+        (text != NULL ? self->text != NULL && g_bytes_equal(text, self->text)
+                      : g_strcmp0(self->trouble, error->message) == 0))
         return FALSE;
     g_clear_pointer(&self->keys, cbus_authorized_keys_free);
     g_clear_pointer(&self->text, g_bytes_unref);
@@ -90,6 +103,7 @@ read_keys(Connector *self)
     }
     const char *data = g_bytes_get_data(text, &len);
     self->keys = cbus_authorized_keys_parse(data, len, line_refused, self);
+    cbus_authorized_keys_require(self->keys, cbus_policy_file_policies(self->policies), line_refused, self);
     self->text = g_steal_pointer(&text);
     message = g_strdup_printf("%s: %u authorized keys", file, cbus_authorized_keys_size(self->keys));
     cbus_log(G_LOG_LEVEL_INFO, message, NULL);
@@ -103,6 +117,8 @@ push_table(Connector *self, GError **error)
     guint8 payload[sizeof(guint32) + CBUS_TABLE_ENTRIES * sizeof(CbusTableEntry)];
 
     G_STATIC_ASSERT(sizeof payload <= CBUS_DATAGRAM_MAX);
+    if (!cbus_policy_file_push(self->policies, self->requests, error))
+        return FALSE;
     do {
         guint n = MIN(size - at, CBUS_TABLE_ENTRIES);
         guint32 flags = (at == 0 ? CBUS_TABLE_FIRST : 0) | (at + n == size ? CBUS_TABLE_LAST : 0);
@@ -111,6 +127,8 @@ push_table(Connector *self, GError **error)
             const CbusAuthorizedLine *line = cbus_authorized_keys_nth(self->keys, at + i);
             CbusTableEntry entry = {.key = line->key, .number = line->number};
             memcpy(entry.digest, line->digest, sizeof entry.digest);
+            if (line->policy != NULL)
+                g_strlcpy(entry.policy, line->policy, sizeof entry.policy);
             memcpy(payload + sizeof flags + i * sizeof entry, &entry, sizeof entry);
         }
         if (cbus_datagram_send(self->requests, CBUS_DATAGRAM_TABLE, 0, payload,
@@ -316,7 +334,8 @@ reread_when_due(Connector *self, GError **error)
     if (self->reread_at == 0 || g_get_monotonic_time() < self->reread_at)
         return TRUE;
     gboolean changed = read_keys(self);
-    self->reread_at = cbus_keys_watch_is_whole(self->watch) ? 0 : g_get_monotonic_time() + LOOK_US;
+    gboolean watched = cbus_keys_watch_is_whole(self->watch) && cbus_policy_file_is_watched(self->policies);
+    self->reread_at = watched ? 0 : g_get_monotonic_time() + LOOK_US;
     return !changed || push_table(self, error);
 }
 
@@ -327,18 +346,24 @@ turn(Connector *self, GError **error)
         {.fd = self->requests, .events = POLLIN},
         {.fd = self->nonces, .events = POLLIN},
         {.fd = cbus_keys_watch_fd(self->watch), .events = POLLIN},
+        {.fd = cbus_policy_file_fd(self->policies), .events = POLLIN},
         {.fd = self->child != NULL ? cbus_user_child_fd(self->child) : -1, .events = POLLIN},
     };
+    gboolean changed = FALSE;
 
     if (poll(fds, G_N_ELEMENTS(fds), timeout_ms(self)) < 0 && errno != EINTR) {
         g_set_error(error, CBUS_DATAGRAM_ERROR, CBUS_DATAGRAM_ERROR_IO, "poll: %s", g_strerror(errno));
         return FALSE;
     }
-    if (fds[2].revents != 0 && cbus_keys_watch_drain(self->watch) && self->reread_at == 0)
+    if (fds[2].revents != 0)
+        changed |= cbus_keys_watch_drain(self->watch);
+    if (fds[3].revents != 0)
+        changed |= cbus_policy_file_drain(self->policies);
+    if (changed && self->reread_at == 0)
         self->reread_at = g_get_monotonic_time() + SETTLE_US;
     if (!reread_when_due(self, error))
         return FALSE;
-    if (fds[3].revents != 0 && !serve_child(self, error))
+    if (fds[4].revents != 0 && !serve_child(self, error))
         return FALSE;
     if (fds[1].revents != 0 && !serve_nonce(self, error))
         return FALSE;
@@ -365,6 +390,7 @@ run(const CbusConnectorOptions *options, int requests, int nonces)
                            NULL) != 1)
         return 1;
     self->watch = cbus_keys_watch_new(options->authorized_keys);
+    self->policies = cbus_policy_file_new(options->config, geteuid());
     self->reread_at = g_get_monotonic_time();
     while (turn(self, &error))
         continue;

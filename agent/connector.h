@@ -7,6 +7,7 @@
 typedef struct {
     const char *key_file;        /* --key, or ssh-agent:PUBLIC-KEY-FILE */
     const char *authorized_keys; /* --authorized-keys */
+    const char *config;          /* the configuration file that counts, or NULL */
     const char *bus;             /* --bus */
     const char *user;            /* whose connections; NULL: the user that we are */
 } CbusConnectorOptions;

@@ -47,6 +47,8 @@ struct _CbusConnectorClient {
     GQueue unsent;       /* GByteArray: type, id, payload */
     GHashTable *table;   /* CbusKey (in the value) → CbusTableEntry */
     GHashTable *coming;  /* the same, not yet whole; NULL: none */
+    CbusPolicies *policies;
+    GByteArray *text; /* of policies that hold from the next table on; NULL: none came */
     ClientSigner signer;
     CbusDatagram in;
     gboolean lost;
@@ -150,6 +152,38 @@ take_answer(CbusConnectorClient *self, CbusDatagram *datagram)
     answer(waiting, datagram, error);
 }
 
+/* A piece of the configuration, whose faults the connector reports. */
+static void
+take_policies(CbusConnectorClient *self, const CbusDatagram *datagram)
+{
+    guint32 flags;
+
+    if (datagram->len < sizeof flags)
+        return;
+    memcpy(&flags, datagram->payload, sizeof flags);
+    if ((flags & CBUS_TABLE_FIRST) != 0) {
+        g_clear_pointer(&self->text, g_byte_array_unref);
+        self->text = g_byte_array_new();
+    }
+    if (self->text != NULL && self->text->len <= CBUS_POLICY_TEXT_MAX)
+        g_byte_array_append(self->text, datagram->payload + sizeof flags,
+                            (guint)(datagram->len - sizeof flags));
+}
+
+static void
+read_policies(CbusConnectorClient *self)
+{
+    const guint8 *nul = self->text != NULL ? memchr(self->text->data, '\0', self->text->len) : NULL;
+
+    if (nul != NULL) {
+        gsize before = (gsize)(nul - self->text->data) + 1;
+        cbus_policies_free(self->policies);
+        self->policies = cbus_policies_parse((const char *)nul + 1, self->text->len - before,
+                                             (const char *)self->text->data, NULL, NULL);
+    }
+    g_clear_pointer(&self->text, g_byte_array_unref);
+}
+
 static void
 take_table(CbusConnectorClient *self, const CbusDatagram *datagram)
 {
@@ -167,12 +201,14 @@ take_table(CbusConnectorClient *self, const CbusDatagram *datagram)
         return;
     for (; datagram->len - at >= sizeof(CbusTableEntry); at += sizeof(CbusTableEntry)) {
         CbusTableEntry *entry = g_memdup2(datagram->payload + at, sizeof *entry);
+        entry->policy[sizeof entry->policy - 1] = '\0';
         g_hash_table_replace(self->coming, &entry->key, entry);
     }
     if ((flags & CBUS_TABLE_LAST) == 0)
         return;
     g_clear_pointer(&self->table, g_hash_table_unref);
     self->table = g_steal_pointer(&self->coming);
+    read_policies(self);
     self->handler.authorized_changed(self->user_data);
 }
 
@@ -189,6 +225,8 @@ requests_event(guint32 events, gpointer user_data)
             lose(self, error);
         else if (got > 0 && self->in.type == CBUS_DATAGRAM_TABLE)
             take_table(self, &self->in);
+        else if (got > 0 && self->in.type == CBUS_DATAGRAM_POLICIES)
+            take_policies(self, &self->in);
         else if (got > 0)
             take_answer(self, &self->in);
         return;
@@ -245,6 +283,12 @@ const CbusTableEntry *
 cbus_connector_client_lookup(const CbusConnectorClient *self, const CbusKey *key)
 {
     return g_hash_table_lookup(self->table, key);
+}
+
+const CbusPolicy *
+cbus_connector_client_policy(const CbusConnectorClient *self, const char *name)
+{
+    return cbus_policies_lookup(self->policies, name);
 }
 
 static void
@@ -323,6 +367,7 @@ cbus_connector_client_new(CbusLoop *loop, const CbusConnectorEnds *ends, const C
     self->user_data = user_data;
     self->waiting = g_hash_table_new_full(NULL, NULL, NULL, g_free);
     self->table = table_new();
+    self->policies = cbus_policies_parse("", 0, "", NULL, NULL);
     self->signer = (ClientSigner){.signer = {.public_key = ends->public_key,
                                              .role = CBUS_ROLE_AGENT,
                                              .sign_transcript = sign_transcript,
@@ -348,5 +393,7 @@ cbus_connector_client_free(CbusConnectorClient *self)
     g_hash_table_unref(self->waiting);
     g_hash_table_unref(self->table);
     g_clear_pointer(&self->coming, g_hash_table_unref);
+    g_clear_pointer(&self->text, g_byte_array_unref);
+    cbus_policies_free(self->policies);
     g_free(self);
 }

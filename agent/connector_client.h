@@ -8,7 +8,8 @@
 typedef struct _CbusConnectorClient CbusConnectorClient;
 
 typedef struct {
-    /* A whole table of authorized keys arrived; links whose line is gone or differs must end. */
+    /* A whole table of authorized keys arrived, and maybe other policies; links whose line is gone or differs
+     * must end. */
     void (*authorized_changed)(gpointer user_data);
     /* The connector is gone: the process must end. Once. */
     void (*lost)(const GError *reason, gpointer user_data);
@@ -26,6 +27,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(CbusConnectorClient, cbus_connector_client_free)
 
 /* The line that authorizes KEY: borrowed until the next authorized_changed, or NULL. */
 const CbusTableEntry *cbus_connector_client_lookup(const CbusConnectorClient *client, const CbusKey *key);
+/* The policy of that name: borrowed likewise, or NULL. */
+const CbusPolicy *cbus_connector_client_policy(const CbusConnectorClient *client, const char *name);
 /* Asks for a bus connection under KEY's line as it was when its DIGEST was looked up. FUNC is called once,
  * from the loop. Returns an id for cbus_connector_client_cancel(), or 0 when too much waits already: then
  * FUNC is not called. */

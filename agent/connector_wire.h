@@ -2,6 +2,7 @@
  * separation"). Both ends are the same binary on the same host, so integers are native. */
 #pragma once
 #include "wire/key.h"
+#include "wire/policy.h"
 
 #define CBUS_DATAGRAM_MAX 32768 /* bytes of payload */
 #define CBUS_REASON_MAX   1024  /* bytes of a FAILED's text */
@@ -19,16 +20,20 @@ typedef enum {
     /* Unasked, connector → network process; the id is unused. */
     CBUS_DATAGRAM_KEY,   /* the identity's public key, 32: the first datagram of all */
     CBUS_DATAGRAM_TABLE, /* u32 flags, then CbusTableEntry × n */
+    /* u32 flags, then a piece of the configuration's name, a NUL and its text: holds from the next table on.
+     */
+    CBUS_DATAGRAM_POLICIES,
 } CbusDatagramType;
 
 #define CBUS_TABLE_FIRST   1u  /* a new table begins: what was gathered of another is void */
 #define CBUS_TABLE_LAST    2u  /* the table is whole */
-#define CBUS_TABLE_ENTRIES 256 /* entries a datagram */
+#define CBUS_TABLE_ENTRIES 192 /* entries a datagram */
 
 typedef struct {
     CbusKey key;
-    guint8 digest[32]; /* of the authorized-keys line */
-    guint32 number;    /* of that line */
+    guint8 digest[32];                     /* of the authorized-keys line */
+    guint32 number;                        /* of that line */
+    char policy[CBUS_POLICY_NAME_MAX + 1]; /* of that line, with a NUL; "": none */
 } CbusTableEntry;
 
 typedef enum {

@@ -225,6 +225,7 @@ start(const CbusSettings *settings)
     const CbusConnectorOptions connector = {
         .key_file = cbus_settings_get(settings, "key"),
         .authorized_keys = cbus_settings_get(settings, "authorized-keys"),
+        .config = cbus_settings_file(settings),
         .bus = cbus_settings_get(settings, "bus"),
         .user = cbus_settings_get(settings, "default-user"),
     };

@@ -77,12 +77,28 @@ channel_busy(CbusAgentChannel *channel, gpointer user_data)
     g_source_attach(self->calm, self->host->loop->context);
 }
 
+/* The policy of the line; NULL: it has none. FALSE: it names one that is not there. */
+static gboolean
+find_policy(CbusPeer *self, const CbusPolicy **policy)
+{
+    *policy = NULL;
+    if (self->entry.policy[0] != '\0')
+        *policy = cbus_connector_client_policy(self->host->connector, self->entry.policy);
+    return *policy != NULL || self->entry.policy[0] == '\0';
+}
+
 static void
 link_open(CbusLink *link, guint32 id, guint32 uid_claim, gpointer user_data)
 {
     static const CbusAgentChannelHandler handler = {.ended = channel_ended, .busy = channel_busy};
     CbusPeer *self = user_data;
+    const CbusPolicy *policy;
 
+    if (!find_policy(self, &policy)) {
+        cbus_link_close_channel(link, id, CBUS_DBUS_ERROR("AccessDenied"),
+                                "the policy of this operator's key is missing on this machine", TRUE);
+        return;
+    }
     if (!cbus_quota_take_caller(self->host->quota, &self->caller)) {
         cbus_link_close_channel(link, id, CBUS_DBUS_ERROR("LimitsExceeded"),
                                 "this operator has too many channels on this machine", TRUE);
@@ -96,6 +112,7 @@ link_open(CbusLink *link, guint32 id, guint32 uid_claim, gpointer user_data)
                                 "this machine makes too many bus connections at once: try again", TRUE);
         return;
     }
+    cbus_agent_channel_set_policy(channel, policy);
     g_hash_table_insert(self->channels, GUINT_TO_POINTER(id), channel);
 }
 
@@ -188,6 +205,22 @@ const CbusKey *
 cbus_peer_caller(const CbusPeer *self)
 {
     return &self->caller;
+}
+
+void
+cbus_peer_renew_policy(CbusPeer *self)
+{
+    const CbusPolicy *policy;
+    GHashTableIter iter;
+    gpointer channel;
+
+    if (!find_policy(self, &policy)) {
+        cbus_link_fail(self->link, CBUS_LINK_ERROR_CLOSED, "the policy of this operator's key is gone");
+        return;
+    }
+    g_hash_table_iter_init(&iter, self->channels);
+    while (g_hash_table_iter_next(&iter, NULL, &channel))
+        cbus_agent_channel_set_policy(channel, policy);
 }
 
 gboolean

@@ -20,5 +20,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(CbusPeer, cbus_peer_free)
 void cbus_peer_close(CbusPeer *peer, const char *message);
 CbusLink *cbus_peer_link(const CbusPeer *peer);
 const CbusKey *cbus_peer_caller(const CbusPeer *peer);
+/* The configuration may say something else about its line's policy. */
+void cbus_peer_renew_policy(CbusPeer *peer);
 /* TRUE if ENTRY (or NULL: no line) is the line under which the link was made. */
 gboolean cbus_peer_is_under(const CbusPeer *peer, const CbusTableEntry *entry);

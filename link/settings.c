@@ -17,6 +17,7 @@
 
 struct _CbusSettings {
     GHashTable *values; /* name → value, both owned */
+    char *file;         /* NULL: none */
 };
 
 /* What GOption writes into, one a setting. */
@@ -87,6 +88,13 @@ parse_command_line(const CbusSetting *table, gsize n, const char *summary, int *
     return TRUE;
 }
 
+/* Policies are the agent's, and read by wire/policy.c, since their keys repeat. */
+static gboolean
+is_policy(const char *in_group, const char *group)
+{
+    return g_str_equal(group, "agent") && g_str_has_prefix(in_group, "policy ");
+}
+
 static gboolean
 check_keys(GKeyFile *key_file, const char *file, const CbusSetting *table, const char *group, GError **error)
 {
@@ -94,13 +102,13 @@ check_keys(GKeyFile *key_file, const char *file, const CbusSetting *table, const
     g_auto(GStrv) keys = NULL;
 
     for (char **g = groups; *g != NULL; g++) {
-        if (!g_str_equal(*g, group)) {
+        if (!g_str_equal(*g, group) && !is_policy(*g, group)) {
             g_set_error(error, G_KEY_FILE_ERROR, G_KEY_FILE_ERROR_GROUP_NOT_FOUND,
                         "%s: unknown group [%s]: settings belong in [%s]", file, *g, group);
             return FALSE;
         }
     }
-    if (groups[0] == NULL)
+    if (!g_key_file_has_group(key_file, group))
         return TRUE;
     keys = g_key_file_get_keys(key_file, group, NULL, error);
     if (keys == NULL)
@@ -218,6 +226,7 @@ cbus_settings_parse(const CbusSetting *table, const char *group, const char *con
             g_hash_table_insert(settings->values, g_strdup(table[i].name), value);
     }
     free_given(given, n);
+    settings->file = g_steal_pointer(&file);
     return good ? g_steal_pointer(&settings) : NULL;
 }
 
@@ -227,7 +236,14 @@ cbus_settings_free(CbusSettings *settings)
     if (settings == NULL)
         return;
     g_hash_table_unref(settings->values);
+    g_free(settings->file);
     g_free(settings);
+}
+
+const char *
+cbus_settings_file(const CbusSettings *settings)
+{
+    return settings->file;
 }
 
 /* Borrowed until cbus_settings_free(). */

@@ -14,12 +14,15 @@ typedef struct {
 typedef struct _CbusSettings CbusSettings;
 /* Parses ARGV with GOption ("--config FILE" is added by itself; FILES are the default configuration files,
  * first that exists wins, NULL-terminated; a file named by
- * --config must exist). GROUP is the key-file group. Unknown keys in the file are an error with file, group
+ * --config must exist). GROUP is the key-file group; groups "policy NAME" are left to wire/policy.h if it is
+ * "agent". Unknown keys in the file are an error with file, group
  * and key; a word left over on the command line is an error too. TABLE ends with a NULL name. */
 CbusSettings *cbus_settings_parse(const CbusSetting *table, const char *group, const char *const *files,
                                   const char *summary, int *argc, char ***argv,
                                   GError **error) G_GNUC_WARN_UNUSED_RESULT;
 void cbus_settings_free(CbusSettings *settings);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CbusSettings, cbus_settings_free)
+/* The configuration file that counted; NULL: there was none. Borrowed. */
+const char *cbus_settings_file(const CbusSettings *settings);
 const char *cbus_settings_get(const CbusSettings *settings, const char *name); /* NULL when unset */
 gboolean cbus_settings_flag(const CbusSettings *settings, const char *name);

@@ -6,8 +6,7 @@
  * counts, even when it is refused: a later line must not undo by accident what an earlier one restricts.
  *
  * Options are tokenised as sshd does it: names without white space, values in double quotes where \" is a
- * quote, commas between them, white space after the last. No option is known to this version, so that each
- * refuses its line; the tokens are kept all the same, since the grammar must not change when options come.
+ * quote, commas between them, white space after the last. An option that is not known refuses its line.
  *
  * The text is hostile in so far as whoever writes it may err: it is bounded in size, lines are bounded, a
  * NUL or another control character refuses the line. Nothing here touches files (agent/keys_file.h does) and
@@ -176,20 +175,38 @@ take_options(CbusSpan *rest, GHashTable *options)
     return NULL;
 }
 
-/* Options that this version can honour: none. Returns why the line is refused, or NULL. */
+/* policy="NAME"; whether there is such a policy is another question. Returns why not, or NULL. */
+static char *
+judge_policy(const char *value)
+{
+    if (value == NULL)
+        return g_strdup("option \"policy\" has no value: policy=\"NAME\", a policy of the configuration");
+    if (!cbus_is_policy_name(cbus_span(value)))
+        return g_strdup(
+            "the value of option \"policy\" is no policy's name: up to 63 letters, digits, '-' and "
+            "'_'");
+    return NULL;
+}
+
+/* Options that are not known refuse the line. Returns why, or NULL. */
 static char *
 judge_options(GHashTable *options)
 {
     GHashTableIter iter;
-    gpointer name;
+    gpointer name, value;
 
     if (g_hash_table_contains(options, "cert-authority"))
         return g_strdup("cert-authority: certificates are not used, each key needs a line of its own");
     g_hash_table_iter_init(&iter, options);
-    if (g_hash_table_iter_next(&iter, &name, NULL))
-        return g_strdup_printf("option \"%s\" is not known to this version, and a line is never read without "
-                               "its options",
-                               (const char *)name);
+    while (g_hash_table_iter_next(&iter, &name, &value)) {
+        char *fault;
+        if (!g_str_equal(name, "policy"))
+            return g_strdup_printf("option \"%s\" is not known to this version, and a line is never read "
+                                   "without its options",
+                                   (const char *)name);
+        if ((fault = judge_policy(value)) != NULL)
+            return fault;
+    }
     return NULL;
 }
 
@@ -258,6 +275,7 @@ parse_line(CbusSpan span, guint number, char **fault)
         if ((*fault = take_options(&rest, line->options)) != NULL)
             return NULL;
         *fault = judge_options(line->options);
+        line->policy = g_hash_table_lookup(line->options, "policy");
     }
     if ((key_fault = take_key(&rest, &line->key)) != NULL) {
         if (*fault == NULL)
@@ -314,6 +332,26 @@ cbus_authorized_keys_parse(const char *text, gsize len, CbusAuthorizedFault faul
         at += size + 1;
     }
     return keys;
+}
+
+void
+cbus_authorized_keys_require(CbusAuthorizedKeys *keys, const CbusPolicies *policies,
+                             CbusAuthorizedFault fault, gpointer user_data)
+{
+    for (guint i = 0; i < keys->lines->len;) {
+        CbusAuthorizedLine *line = g_ptr_array_index(keys->lines, i);
+        if (line->policy == NULL || cbus_policies_lookup(policies, line->policy) != NULL) {
+            i++;
+            continue;
+        }
+        g_autofree char *reason =
+            g_strdup_printf("there is no policy \"%s\", or its configuration is refused: a "
+                            "group [policy %s] has to define it",
+                            line->policy, line->policy);
+        if (fault != NULL)
+            fault(line->number, reason, user_data);
+        g_ptr_array_add(keys->refused, g_ptr_array_steal_index(keys->lines, i));
+    }
 }
 
 void

@@ -131,8 +131,30 @@ assert_key_refused_with(const char *prefix, const char *reason)
 }
 
 static void
+test_a_policy_has_to_be_there(void)
+{
+    g_autofree char *text = g_strdup_printf("policy=\"readonly\" %s\npolicy=\"gone\" %s\n", ssh_a, ssh_b);
+    g_autoptr(CbusPolicies) policies = cbus_policies_parse("", 0, "agent.conf", NULL, NULL);
+    Faults faults;
+    g_autoptr(CbusAuthorizedKeys) keys = parse(text, &faults);
+
+    g_assert_cmpuint(faults.faults, ==, 0);
+    g_assert_cmpstr(cbus_authorized_keys_lookup(keys, &key_a)->policy, ==, "readonly");
+    cbus_authorized_keys_require(keys, policies, on_fault, &faults);
+    g_assert_cmpuint(faults.faults, ==, 1);
+    g_assert_cmpuint(faults.last_line, ==, 2);
+    g_assert_nonnull(g_strstr_len(faults.reason, -1, "\"gone\""));
+    g_assert_nonnull(cbus_authorized_keys_lookup(keys, &key_a));
+    g_assert_null(cbus_authorized_keys_lookup(keys, &key_b));
+    g_assert_cmpuint(cbus_authorized_keys_size(keys), ==, 1);
+    g_free(faults.reason);
+}
+
+static void
 test_options_refuse_their_line(void)
 {
+    assert_key_refused_with("policy ", "no value");
+    assert_key_refused_with("policy=\"\" ", "no policy's name");
     assert_key_refused_with("user=\"alice\" ", "\"user\"");
     assert_key_refused_with("policy=\"a\\\"b c,d\" ", "\"policy\"");
     assert_key_refused_with("no-pty,user=\"x\"\t ", "not known");
@@ -290,6 +312,7 @@ main(int argc, char **argv)
     g_test_add_func("/authorized-keys/keys-comments-and-blanks", test_accepted);
     g_test_add_func("/authorized-keys/nkey-is-the-same-key", test_nkey_is_the_same_key);
     g_test_add_func("/authorized-keys/empty-authorizes-nobody", test_empty_authorizes_nobody);
+    g_test_add_func("/authorized-keys/a-policy-has-to-be-there", test_a_policy_has_to_be_there);
     g_test_add_func("/authorized-keys/options-refuse-their-line", test_options_refuse_their_line);
     g_test_add_func("/authorized-keys/other-keys-are-refused", test_other_keys_are_refused);
     g_test_add_func("/authorized-keys/damaged-keys-are-refused", test_damaged_keys_are_refused);
