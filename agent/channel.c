@@ -111,7 +111,6 @@ send_error(CbusAgentChannel *self, guint32 reply_serial, const char *name, const
                                .reply_serial = reply_serial,
                                .error_name = cbus_span(name),
                                .sender = CBUS_SPAN_LITERAL("org.freedesktop.DBus")};
-
     g_autofree char *text = g_strdup_printf("Machine %s: %s", self->host->name, message);
 
     g_byte_array_set_size(self->reply, 0);
@@ -174,7 +173,7 @@ record_and_send(const CbusMessage *message, const guint8 *data, gpointer user_da
     if (wants_reply(message))
         reply_came(self);
     return refuse(self, message, CBUS_DBUS_ERROR("Failed"), CBUS_AUDIT_REFUSAL) ? CBUS_FILTER_REFUSED
-                                                                                      : CBUS_FILTER_ENDED;
+                                                                                : CBUS_FILTER_ENDED;
 }
 
 /* To the bus, if the policy allows it. FALSE when that was the end of the channel or the link. */
@@ -474,7 +473,7 @@ cbus_agent_channel_set_policy(CbusAgentChannel *self, const CbusPolicy *policy)
     if (self->filter != NULL)
         cbus_filter_set_policy(self->filter, policy);
     else if (policy != NULL)
-        self->filter = cbus_filter_new(policy, &filter_handler, self);
+        self->filter = cbus_filter_new(policy, self->host->name, &filter_handler, self);
 }
 
 guint32

@@ -38,6 +38,7 @@ typedef enum {
 
 struct _CbusFilter {
     CbusPolicy *policy;
+    const char *machine;
     CbusFilterHandler handler;
     gpointer user_data;
     State state;
@@ -114,22 +115,31 @@ answer_error(CbusFilter *self, const CbusMessage *call, const char *name, const 
     return self->handler.deliver(self->out->data, self->out->len, self->user_data);
 }
 
+/* MESSAGE is not forwarded, and not because of a name that may not be seen. */
+static gboolean
+refuse(CbusFilter *self, const CbusMessage *message, const char *error_name, const char *reason)
+{
+    g_autofree char *text = g_strdup_printf("Machine %s: %s", self->machine, reason);
+
+    self->handler.denied(message, reason, self->user_data);
+    return answer_error(self, message, error_name, text);
+}
+
 static gboolean
 deny(CbusFilter *self, const CbusMessage *message, const CbusFacts *facts, const CbusDecision *decision)
 {
     const char *policy = cbus_policy_name(self->policy);
     const CbusRule *rule = decision->rule;
-    g_autofree char *text = NULL;
+    g_autofree char *reason = NULL;
 
     if (rule != NULL) {
-        text = g_strdup_printf("policy %s of this machine denies it: %s:%u: %s", policy, rule->file,
-                               rule->line, rule->text);
+        reason =
+            g_strdup_printf("policy %s denies it: %s:%u: %s", policy, rule->file, rule->line, rule->text);
     } else {
         g_autofree char *hint = cbus_judge_hint(facts);
-        text = g_strdup_printf("policy %s of this machine does not allow it; what would: %s", policy, hint);
+        reason = g_strdup_printf("policy %s does not allow it; what would: %s", policy, hint);
     }
-    self->handler.denied(message, text, self->user_data);
-    return answer_error(self, message, CBUS_DBUS_ERROR("AccessDenied"), text);
+    return refuse(self, message, CBUS_DBUS_ERROR("AccessDenied"), reason);
 }
 
 static gboolean
@@ -186,10 +196,8 @@ pass(CbusFilter *self, const CbusMessage *message, const CbusFacts *facts, const
 
     if (message->type == CBUS_MESSAGE_CALL)
         why = cbus_filter_calls_sent(self->calls, facts, message->serial);
-    if (why != NULL) {
-        self->handler.denied(message, why, self->user_data);
-        return answer_error(self, message, CBUS_DBUS_ERROR("LimitsExceeded"), why);
-    }
+    if (why != NULL)
+        return refuse(self, message, CBUS_DBUS_ERROR("LimitsExceeded"), why);
     sent = self->handler.forward(message, data, self->user_data);
     if (sent == CBUS_FILTER_REFUSED && message->type == CBUS_MESSAGE_CALL) {
         g_autoptr(CbusSentCall) call = NULL;
@@ -449,11 +457,13 @@ cbus_filter_is_ready(const CbusFilter *self)
 }
 
 CbusFilter *
-cbus_filter_new(const CbusPolicy *policy, const CbusFilterHandler *handler, gpointer user_data)
+cbus_filter_new(const CbusPolicy *policy, const char *machine, const CbusFilterHandler *handler,
+                gpointer user_data)
 {
     CbusFilter *self = g_new0(CbusFilter, 1);
 
     self->policy = cbus_policy_ref(policy);
+    self->machine = machine;
     self->handler = *handler;
     self->user_data = user_data;
     self->names = cbus_names_new();

@@ -29,8 +29,10 @@ typedef struct {
     void (*failed)(const char *error_name, const char *message, gpointer user_data);
 } CbusFilterHandler;
 
-/* POLICY: a reference is taken. The client's first message must be its Hello. */
-CbusFilter *cbus_filter_new(const CbusPolicy *policy, const CbusFilterHandler *handler, gpointer user_data);
+/* POLICY: a reference is taken. MACHINE: its name, for errors; outlives the filter. The client's first
+ * message must be its Hello. */
+CbusFilter *cbus_filter_new(const CbusPolicy *policy, const char *machine, const CbusFilterHandler *handler,
+                            gpointer user_data);
 void cbus_filter_free(CbusFilter *filter);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CbusFilter, cbus_filter_free)
 /* Counts from the next message on. */
