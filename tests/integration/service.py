@@ -30,6 +30,7 @@ XML = """<node>
     <method name="Release"><arg type="s" direction="in"/></method>
     <method name="Take"><arg type="h" direction="in"/></method>
     <method name="Give"><arg type="h" direction="out"/></method>
+    <method name="EmitDescriptor"/>
     <property name="Level" type="u" access="readwrite"/>
     <signal name="Emitted"><arg type="o"/></signal>
   </interface>
@@ -112,6 +113,14 @@ class Service:
         descriptors.append(0)
         invocation.return_value_with_unix_fd_list(GLib.Variant("(h)", (0,)), descriptors)
         return NotImplemented
+
+    def do_EmitDescriptor(self, _parameters, _invocation, _sender, path):
+        descriptors = Gio.UnixFDList.new()
+        descriptors.append(0)
+        message = Gio.DBusMessage.new_signal(path, "com.example.Test", "Descriptor")
+        message.set_body(GLib.Variant("(h)", (0,)))
+        message.set_unix_fd_list(descriptors)
+        self.connection.send_message(message, Gio.DBusSendMessageFlags.NONE)
 
     def do_Own(self, parameters, invocation, *_):
         name = parameters.unpack()[0]

@@ -1,7 +1,7 @@
 """What the mirror promises while everything works, through a real proxy, broker and agent."""
 import pytest
 from gi.repository import Gio, GLib
-from stack import NAME, ROOT, TEST, escape, wait_for
+from stack import NAME, ROOT, TEST, Client, escape, wait_for
 
 DBUS_ERROR = "org.freedesktop.DBus.Error."
 PATH = "/com/example/Test"
@@ -98,6 +98,31 @@ def test_descriptors_are_refused_and_nothing_hangs(stack):
                                                                           None)
     assert reply.get_error_name() == DBUS_ERROR + "NotSupported"
     assert "web1" in reply.get_body().unpack()[0]
+
+
+def test_descriptors_of_the_remote_are_refused_and_nothing_hangs(stack):
+    name, message = stack.error("Give", timeout=5)
+    assert name == DBUS_ERROR + "NotSupported", (name, message)
+    client = stack.new_client()
+    client.watch(TEST)
+    stack.call("EmitDescriptor")
+    stack.call("Emit", "(o)", "/x")
+    client.wait(lambda: len(client.signals) >= 2, "the signal after it")
+    assert {signal[2] for signal in client.signals} == {"Emitted"}
+    client.close()
+
+
+def test_a_remote_caller_with_a_descriptor_is_answered(stack):
+    portal = Client(f"unix:path={stack.directory}/runtime/{stack.nkey}/bus")
+    remote = Client(stack.remote.address)
+    descriptors = Gio.UnixFDList.new()
+    descriptors.append(0)
+    with pytest.raises(GLib.Error) as caught:
+        remote.connection.call_with_unix_fd_list_sync(portal.connection.get_unique_name(), "/", "a.b", "Take",
+                                                      GLib.Variant("(h)", (0,)), None, 0, 5000, descriptors, None)
+    assert Gio.DBusError.get_remote_error(caught.value) == DBUS_ERROR + "NotSupported"
+    for client in (portal, remote):
+        client.close()
 
 
 def test_what_does_not_exist_is_an_unknown_object(stack):
