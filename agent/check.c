@@ -5,6 +5,7 @@
  * The configuration was read before. Output is for a person, or for a deployment's log. */
 #include "agent/check.h"
 #include "agent/keys_file.h"
+#include "agent/user_child.h"
 #include "link/signer.h"
 #include "wire/authorized_keys.h"
 #include <unistd.h>
@@ -37,6 +38,7 @@ check_keys(Check *check)
     }
     const char *data = g_bytes_get_data(text, &len);
     g_autoptr(CbusAuthorizedKeys) keys = cbus_authorized_keys_parse(data, len, line_refused, check);
+    cbus_authorized_keys_judge(keys, cbus_user_child_judge, NULL, line_refused, check);
     g_print("%s: %u authorized keys\n", check->file, cbus_authorized_keys_size(keys));
 }
 

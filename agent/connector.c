@@ -23,6 +23,7 @@
 #include "agent/keys_watch.h"
 #include "agent/policy_file.h"
 #include "agent/user_child.h"
+#include "agent/user_children.h"
 #include "link/log.h"
 #include "link/signer.h"
 #include "wire/authorized_keys.h"
@@ -38,7 +39,6 @@
 
 #define SETTLE_US  (200 * 1000)
 #define LOOK_US    (1000 * 1000)
-#define MAX_ASKED  512 /* connects that may wait at once */
 #define TRANSCRIPT 64
 
 typedef struct {
@@ -51,8 +51,7 @@ typedef struct {
     GBytes *text;     /* what KEYS was read from; NULL when there was no reading */
     char *trouble;    /* why there was none */
     gint64 reread_at; /* monotonic µs; 0: nothing to do */
-    CbusUserChild *child;
-    GArray *asked; /* guint32 ids that the child works on */
+    CbusUserChildren *children;
     CbusDatagram in;
 } Connector;
 
@@ -104,6 +103,7 @@ read_keys(Connector *self)
     const char *data = g_bytes_get_data(text, &len);
     self->keys = cbus_authorized_keys_parse(data, len, line_refused, self);
     cbus_authorized_keys_require(self->keys, cbus_policy_file_policies(self->policies), line_refused, self);
+    cbus_authorized_keys_judge(self->keys, cbus_user_child_judge, NULL, line_refused, self);
     self->text = g_steal_pointer(&text);
     message = g_strdup_printf("%s: %u authorized keys", file, cbus_authorized_keys_size(self->keys));
     cbus_log(G_LOG_LEVEL_INFO, message, NULL);
@@ -148,28 +148,8 @@ wipe_in_child(gpointer user_data)
 }
 
 static gboolean
-refuse(Connector *self, guint32 id, const char *reason, GError **error)
-{
-    return cbus_datagram_send_failed(self->requests, id, reason, error) == 1;
-}
-
-/* Every connect that the child had not answered fails. */
-static gboolean
-drop_child(Connector *self, GError **error)
-{
-    g_clear_pointer(&self->child, cbus_user_child_free);
-    for (guint i = 0; i < self->asked->len; i++)
-        if (!refuse(self, g_array_index(self->asked, guint32, i),
-                    "the process that connects to the bus ended: try again", error))
-            return FALSE;
-    g_array_set_size(self->asked, 0);
-    return TRUE;
-}
-
-static gboolean
 serve_connect(Connector *self, GError **error)
 {
-    g_autoptr(GError) failure = NULL;
     const CbusAuthorizedLine *line;
     guint32 id = self->in.id;
     CbusKey key;
@@ -181,19 +161,9 @@ serve_connect(Connector *self, GError **error)
     memcpy(&key, self->in.payload, sizeof key);
     line = cbus_authorized_keys_lookup(self->keys, &key);
     if (line == NULL || memcmp(line->digest, self->in.payload + sizeof key, sizeof line->digest) != 0)
-        return refuse(self, id, "the key is not authorized on this machine (any more)", error);
-    if (self->asked->len >= MAX_ASKED)
-        return refuse(self, id, "too many connections to the bus are being made: try again later", error);
-    if (self->child == NULL) {
-        self->child =
-            cbus_user_child_new(self->options->user, self->options->bus, wipe_in_child, self, &failure);
-        if (self->child == NULL)
-            return refuse(self, id, failure->message, error);
-    }
-    if (!cbus_user_child_connect(self->child, id, &failure))
-        return refuse(self, id, failure->message, error);
-    g_array_append_val(self->asked, id);
-    return TRUE;
+        return cbus_datagram_send_failed(self->requests, id,
+                                         "the key is not authorized on this machine (any more)", error) == 1;
+    return cbus_user_children_connect(self->children, line->user, id, error);
 }
 
 /* What a transcript's signature becomes; the signer calls back before it returns. */
@@ -247,6 +217,8 @@ serve_request(Connector *self, GError **error)
         case CBUS_DATAGRAM_SIGN:
             return serve_sign(self, error);
         case CBUS_DATAGRAM_RELOAD:
+            /* As if it had changed: a user may be there now that was not. */
+            g_clear_pointer(&self->text, g_bytes_unref);
             self->reread_at = g_get_monotonic_time();
             return TRUE;
         default:
@@ -279,44 +251,6 @@ serve_nonce(Connector *self, GError **error)
                               -1, error) == 1;
 }
 
-static gboolean
-was_asked(Connector *self, guint32 id)
-{
-    for (guint i = 0; i < self->asked->len; i++)
-        if (g_array_index(self->asked, guint32, i) == id) {
-            g_array_remove_index(self->asked, i);
-            return TRUE;
-        }
-    return FALSE;
-}
-
-/* Passes one answer of the child on. A child that answers what it was not asked is ended. */
-static gboolean
-serve_child(Connector *self, GError **error)
-{
-    int got = cbus_datagram_receive(cbus_user_child_fd(self->child), &self->in, MSG_DONTWAIT, NULL);
-    gboolean connected, sane;
-    int sent;
-
-    if (got == 0)
-        return TRUE;
-    if (got < 0)
-        return drop_child(self, error);
-    connected = self->in.type == CBUS_DATAGRAM_CONNECTED;
-    sane = connected ? self->in.fd >= 0 && self->in.len == sizeof(guint32)
-                     : self->in.type == CBUS_DATAGRAM_FAILED && self->in.fd < 0;
-    if (!sane || !was_asked(self, self->in.id)) {
-        if (self->in.fd >= 0)
-            close(self->in.fd);
-        return drop_child(self, error);
-    }
-    sent = cbus_datagram_send(self->requests, self->in.type, self->in.id, self->in.payload, self->in.len,
-                              self->in.fd, error);
-    if (self->in.fd >= 0)
-        close(self->in.fd);
-    return sent == 1;
-}
-
 static int
 timeout_ms(const Connector *self)
 {
@@ -347,7 +281,7 @@ turn(Connector *self, GError **error)
         {.fd = self->nonces, .events = POLLIN},
         {.fd = cbus_keys_watch_fd(self->watch), .events = POLLIN},
         {.fd = cbus_policy_file_fd(self->policies), .events = POLLIN},
-        {.fd = self->child != NULL ? cbus_user_child_fd(self->child) : -1, .events = POLLIN},
+        {.fd = cbus_user_children_fd(self->children), .events = POLLIN},
     };
     gboolean changed = FALSE;
 
@@ -363,7 +297,7 @@ turn(Connector *self, GError **error)
         self->reread_at = g_get_monotonic_time() + SETTLE_US;
     if (!reread_when_due(self, error))
         return FALSE;
-    if (fds[4].revents != 0 && !serve_child(self, error))
+    if (fds[4].revents != 0 && !cbus_user_children_serve(self->children, error))
         return FALSE;
     if (fds[1].revents != 0 && !serve_nonce(self, error))
         return FALSE;
@@ -380,7 +314,7 @@ run(const CbusConnectorOptions *options, int requests, int nonces)
     self->options = options;
     self->requests = requests;
     self->nonces = nonces;
-    self->asked = g_array_new(FALSE, FALSE, sizeof(guint32));
+    self->children = cbus_user_children_new(requests, options->user, options->bus, wipe_in_child, self);
     self->signer = cbus_signer_load(options->key_file, CBUS_ROLE_AGENT, NULL, &error);
     if (self->signer == NULL) {
         (void)!cbus_datagram_send_failed(requests, 0, error->message, NULL);
@@ -396,7 +330,7 @@ run(const CbusConnectorOptions *options, int requests, int nonces)
         continue;
     if (!g_error_matches(error, CBUS_DATAGRAM_ERROR, CBUS_DATAGRAM_ERROR_CLOSED))
         cbus_log(G_LOG_LEVEL_WARNING, "the connector ends the agent", CBUS_LOG_REASON, error->message, NULL);
-    g_clear_pointer(&self->child, cbus_user_child_free);
+    cbus_user_children_free(self->children);
     cbus_signer_free(self->signer);
     return g_error_matches(error, CBUS_DATAGRAM_ERROR, CBUS_DATAGRAM_ERROR_CLOSED) ? 0 : 1;
 }

@@ -71,6 +71,26 @@ become(const char *user, GError **error)
     return TRUE;
 }
 
+char *
+cbus_user_child_judge(const CbusAuthorizedLine *line, gpointer unused)
+{
+    const struct passwd *entry;
+
+    if (line->user == NULL)
+        return NULL;
+    errno = 0;
+    entry = getpwnam(line->user);
+    if (entry == NULL && errno != 0 && errno != ENOENT)
+        return g_strdup_printf("user \"%s\" can not be looked up: %s", line->user, g_strerror(errno));
+    if (entry == NULL)
+        return g_strdup_printf("there is no user \"%s\" on this machine", line->user);
+    if (geteuid() != 0 && entry->pw_uid != geteuid())
+        return g_strdup_printf("user \"%s\": only an agent that root starts can connect to the bus as "
+                               "another user",
+                               line->user);
+    return NULL;
+}
+
 /* A connection to BUS, or −1 with an error; waits a moment for a bus whose backlog is full. */
 static int
 connect_patiently(const char *bus, GError **error)

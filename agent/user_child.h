@@ -1,9 +1,13 @@
 /* One process per user that connects to the bus, so that the bus sees this user's uid, groups and pid
  * (design, "Privilege separation"). This is the connector's side of it. */
 #pragma once
-#include <glib.h>
+#include "wire/authorized_keys.h"
 
 typedef struct _CbusUserChild CbusUserChild;
+
+/* Why connections of LINE's user can not be made on this machine, or NULL. (transfer full) May ask name
+ * services, and wait for them. */
+char *cbus_user_child_judge(const CbusAuthorizedLine *line, gpointer unused);
 
 /* Forks. USER: a name, or NULL for whoever we are. BUS: as --bus. IN_CHILD (may be NULL) runs first in the
  * child: it wipes what the child must not have. The caller must have no other thread. */

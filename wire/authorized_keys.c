@@ -17,6 +17,8 @@
 #include "wire/bytes.h"
 #include <sodium.h>
 
+#define USER_MAX 255 /* bytes of a user's name */
+
 struct _CbusAuthorizedKeys {
     GPtrArray *lines;   /* CbusAuthorizedLine, those that stand */
     GPtrArray *refused; /* CbusAuthorizedLine, refused although their key could be read */
@@ -188,6 +190,20 @@ judge_policy(const char *value)
     return NULL;
 }
 
+/* user="NAME"; whether there is such a user is another question. Returns why not, or NULL. */
+static char *
+judge_user(const char *value)
+{
+    if (value == NULL)
+        return g_strdup("option \"user\" has no value: user=\"NAME\", a user of this machine");
+    for (const char *p = value; *p != '\0'; p++)
+        if (!g_ascii_isalnum(*p) && (p == value || strchr("-.@$", *p) == NULL) && *p != '_')
+            return g_strdup("the value of option \"user\" is no user's name");
+    if (*value == '\0' || strlen(value) > USER_MAX)
+        return g_strdup("the value of option \"user\" is no user's name");
+    return NULL;
+}
+
 /* Options that are not known refuse the line. Returns why, or NULL. */
 static char *
 judge_options(GHashTable *options)
@@ -200,11 +216,15 @@ judge_options(GHashTable *options)
     g_hash_table_iter_init(&iter, options);
     while (g_hash_table_iter_next(&iter, &name, &value)) {
         char *fault;
-        if (!g_str_equal(name, "policy"))
-            return g_strdup_printf("option \"%s\" is not known to this version, and a line is never read "
-                                   "without its options",
-                                   (const char *)name);
-        if ((fault = judge_policy(value)) != NULL)
+        if (g_str_equal(name, "user"))
+            fault = judge_user(value);
+        else if (g_str_equal(name, "policy"))
+            fault = judge_policy(value);
+        else
+            fault = g_strdup_printf("option \"%s\" is not known to this version, and a line is never read "
+                                    "without its options",
+                                    (const char *)name);
+        if (fault != NULL)
             return fault;
     }
     return NULL;
@@ -276,6 +296,7 @@ parse_line(CbusSpan span, guint number, char **fault)
             return NULL;
         *fault = judge_options(line->options);
         line->policy = g_hash_table_lookup(line->options, "policy");
+        line->user = g_hash_table_lookup(line->options, "user");
     }
     if ((key_fault = take_key(&rest, &line->key)) != NULL) {
         if (*fault == NULL)
@@ -335,23 +356,39 @@ cbus_authorized_keys_parse(const char *text, gsize len, CbusAuthorizedFault faul
 }
 
 void
-cbus_authorized_keys_require(CbusAuthorizedKeys *keys, const CbusPolicies *policies,
-                             CbusAuthorizedFault fault, gpointer user_data)
+cbus_authorized_keys_judge(CbusAuthorizedKeys *keys,
+                           char *(*judge)(const CbusAuthorizedLine *line, gpointer judge_data),
+                           gpointer judge_data, CbusAuthorizedFault fault, gpointer user_data)
 {
     for (guint i = 0; i < keys->lines->len;) {
-        CbusAuthorizedLine *line = g_ptr_array_index(keys->lines, i);
-        if (line->policy == NULL || cbus_policies_lookup(policies, line->policy) != NULL) {
+        const CbusAuthorizedLine *line = g_ptr_array_index(keys->lines, i);
+        g_autofree char *reason = judge(line, judge_data);
+
+        if (reason == NULL) {
             i++;
             continue;
         }
-        g_autofree char *reason =
-            g_strdup_printf("there is no policy \"%s\", or its configuration is refused: a "
-                            "group [policy %s] has to define it",
-                            line->policy, line->policy);
         if (fault != NULL)
             fault(line->number, reason, user_data);
         g_ptr_array_add(keys->refused, g_ptr_array_steal_index(keys->lines, i));
     }
+}
+
+static char *
+judge_policy_is_there(const CbusAuthorizedLine *line, gpointer policies)
+{
+    if (line->policy == NULL || cbus_policies_lookup(policies, line->policy) != NULL)
+        return NULL;
+    return g_strdup_printf("there is no policy \"%s\", or its configuration is refused: a group [policy %s] "
+                           "has to define it",
+                           line->policy, line->policy);
+}
+
+void
+cbus_authorized_keys_require(CbusAuthorizedKeys *keys, const CbusPolicies *policies,
+                             CbusAuthorizedFault fault, gpointer user_data)
+{
+    cbus_authorized_keys_judge(keys, judge_policy_is_there, (gpointer)policies, fault, user_data);
 }
 
 void

@@ -17,6 +17,7 @@ typedef struct {
     guint8 digest[CBUS_AUTHORIZED_DIGEST_BYTES];
     GHashTable *options; /* char * name → char * value; a NULL value: named without one. NULL: no options */
     const char *policy;  /* the value of policy="…", in OPTIONS; NULL: what the bus allows */
+    const char *user;    /* user="NAME": whose connections, in OPTIONS; NULL: not said */
     char *comment;       /* UTF-8 is not promised; "" when there is none */
 } CbusAuthorizedLine;
 
@@ -36,6 +37,10 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(CbusAuthorizedKeys, cbus_authorized_keys_free)
 /* Refuses each line with a policy that POLICIES does not have. */
 void cbus_authorized_keys_require(CbusAuthorizedKeys *keys, const CbusPolicies *policies,
                                   CbusAuthorizedFault fault, gpointer user_data);
+/* Refuses, and reports to FAULT, each line for which JUDGE returns a reason (transfer full). */
+void cbus_authorized_keys_judge(CbusAuthorizedKeys *keys,
+                                char *(*judge)(const CbusAuthorizedLine *line, gpointer judge_data),
+                                gpointer judge_data, CbusAuthorizedFault fault, gpointer user_data);
 
 guint cbus_authorized_keys_size(const CbusAuthorizedKeys *keys);
 /* By position, 0 to size − 1, in the order of the text. Borrowed. */

@@ -130,6 +130,33 @@ assert_key_refused_with(const char *prefix, const char *reason)
     assert_refused(line, reason);
 }
 
+static char *
+is_unwelcome(const CbusAuthorizedLine *line, gpointer user_data)
+{
+    return g_strcmp0(line->user, "mallory") == 0 ? g_strdup("mallory is not welcome") : NULL;
+}
+
+static void
+test_a_judge_refuses_lines(void)
+{
+    g_autofree char *text =
+        g_strdup_printf("user=\"alice\" %s\nuser=\"mallory\" %s\n%s\n", ssh_a, ssh_b, ssh_b);
+    Faults faults;
+    g_autoptr(CbusAuthorizedKeys) keys = parse(text, &faults);
+
+    g_assert_cmpstr(cbus_authorized_keys_lookup(keys, &key_a)->user, ==, "alice");
+    g_assert_cmpstr(cbus_authorized_keys_lookup(keys, &key_b)->user, ==, "mallory");
+    g_assert_cmpuint(faults.faults, ==, 1); /* the key's second line, which is not there to fall back on */
+    cbus_authorized_keys_judge(keys, is_unwelcome, NULL, on_fault, &faults);
+    g_assert_cmpuint(faults.faults, ==, 2);
+    g_assert_cmpuint(faults.last_line, ==, 2);
+    g_assert_nonnull(g_strstr_len(faults.reason, -1, "not welcome"));
+    g_assert_nonnull(cbus_authorized_keys_lookup(keys, &key_a));
+    g_assert_null(cbus_authorized_keys_lookup(keys, &key_b));
+    g_assert_cmpuint(cbus_authorized_keys_size(keys), ==, 1);
+    g_free(faults.reason);
+}
+
 static void
 test_a_policy_has_to_be_there(void)
 {
@@ -155,7 +182,12 @@ test_options_refuse_their_line(void)
 {
     assert_key_refused_with("policy ", "no value");
     assert_key_refused_with("policy=\"\" ", "no policy's name");
-    assert_key_refused_with("user=\"alice\" ", "\"user\"");
+    assert_key_refused_with("user ", "no value");
+    assert_key_refused_with("user=\"\" ", "no user's name");
+    assert_key_refused_with("user=\"-alice\" ", "no user's name");
+    assert_key_refused_with("user=\"../alice\" ", "no user's name");
+    assert_key_refused_with("user=\"alice,root\" ", "no user's name");
+    assert_key_refused_with("user=\"alice\",no-pty ", "\"no-pty\"");
     assert_key_refused_with("policy=\"a\\\"b c,d\" ", "\"policy\"");
     assert_key_refused_with("no-pty,user=\"x\"\t ", "not known");
     assert_key_refused_with("restrict ", "\"restrict\"");
@@ -252,7 +284,7 @@ test_first_line_of_a_key_counts(void)
 static void
 test_refused_first_line_counts_too(void)
 {
-    g_autofree char *text = g_strdup_printf("user=\"alice\" %s\n%s\n", ssh_a, ssh_a);
+    g_autofree char *text = g_strdup_printf("no-such-option=\"alice\" %s\n%s\n", ssh_a, ssh_a);
     g_autoptr(CbusAuthorizedKeys) keys = NULL;
     Faults faults;
 
@@ -313,6 +345,7 @@ main(int argc, char **argv)
     g_test_add_func("/authorized-keys/nkey-is-the-same-key", test_nkey_is_the_same_key);
     g_test_add_func("/authorized-keys/empty-authorizes-nobody", test_empty_authorizes_nobody);
     g_test_add_func("/authorized-keys/a-policy-has-to-be-there", test_a_policy_has_to_be_there);
+    g_test_add_func("/authorized-keys/a-judge-refuses-lines", test_a_judge_refuses_lines);
     g_test_add_func("/authorized-keys/options-refuse-their-line", test_options_refuse_their_line);
     g_test_add_func("/authorized-keys/other-keys-are-refused", test_other_keys_are_refused);
     g_test_add_func("/authorized-keys/damaged-keys-are-refused", test_damaged_keys_are_refused);

@@ -182,6 +182,43 @@ test_connects_as_user(Fixture *fixture, gconstpointer data)
     g_assert_cmpuint(second.pid, ==, first.pid);
 }
 
+/* Two callers with lines of two users, and one without. */
+static void
+test_each_line_has_its_user(Fixture *fixture, gconstpointer data)
+{
+    g_autofree char *text = g_strdup_printf("user=\"nobody\" %s\nuser=\"root\" %s\n", line_a, line_b);
+    Credentials nobody, root;
+
+    start_bus(fixture);
+    write_keys(fixture, text);
+    iterate_until(fixture, &fixture->tables, 2);
+    connect_as(fixture, &key_a);
+    g_assert_cmpuint(fixture->uid, ==, 65534);
+    nobody = ask_credentials(fixture);
+    g_assert_cmpuint(nobody.uid, ==, 65534);
+    connect_as(fixture, &key_b);
+    g_assert_cmpuint(fixture->uid, ==, 0);
+    root = ask_credentials(fixture);
+    g_assert_cmpuint(root.uid, ==, 0);
+    g_assert_cmpuint(root.pid, !=, nobody.pid);
+    /* One that ends is none of the other's business. */
+    g_assert_cmpint(kill((pid_t)root.pid, SIGKILL), ==, 0);
+    connect_as(fixture, &key_a);
+    g_assert_null(fixture->failure);
+    g_assert_cmpuint(ask_credentials(fixture).pid, ==, nobody.pid);
+}
+
+static void
+test_unknown_user_refuses_the_line(Fixture *fixture, gconstpointer data)
+{
+    g_autofree char *text = g_strdup_printf("user=\"no-such-user-here\" %s\n%s\n", line_a, line_b);
+
+    write_keys(fixture, text);
+    iterate_until(fixture, &fixture->tables, 2);
+    g_assert_null(cbus_connector_client_lookup(fixture->client, &key_a));
+    g_assert_nonnull(cbus_connector_client_lookup(fixture->client, &key_b));
+}
+
 static void
 test_other_keys_get_no_connection(Fixture *fixture, gconstpointer data)
 {
@@ -435,6 +472,9 @@ main(int argc, char **argv)
     ADD("connects-as-oneself", NULL, set_up_client, test_connects_as_user);
     if (geteuid() == 0)
         ADD("connects-as-another-user", "nobody", set_up_client, test_connects_as_user);
+    if (geteuid() == 0)
+        ADD("each-line-has-its-user", NULL, set_up_client, test_each_line_has_its_user);
+    ADD("unknown-user-refuses-the-line", NULL, set_up_client, test_unknown_user_refuses_the_line);
     ADD("other-keys-get-no-connection", NULL, set_up_client, test_other_keys_get_no_connection);
     ADD("missing-bus-is-an-error", NULL, set_up_client, test_missing_bus_is_an_error);
     ADD("hanging-bus-holds-nobody-up", NULL, set_up_client, test_hanging_bus_holds_nobody_up);
