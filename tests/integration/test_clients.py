@@ -39,6 +39,43 @@ def test_gdbus(stack):
     assert told == "(<[1, 2]>,)\n"
     described = run(stack, "gdbus", "introspect", "--session", "--recurse", "--dest", NAME, "--object-path", stack.path())
     assert f"node {path}/child/deeper" in described
+    described = run(stack, "gdbus", "introspect", "--session", "--dest", NAME, "--object-path", "/ie/bmcgee/CBus")
+    assert "ie.bmcgee.CBus1.Cluster" in described and f"node {stack.nkey}" in described
+    described = run(stack, "gdbus", "introspect", "--session", "--dest", NAME, "--object-path", stack.machine)
+    assert "ie.bmcgee.CBus1.Machine" in described and "Name = 'web1'" in described
+
+
+def test_busctl_monitor(stack):
+    argv = ["busctl", "--user", "--no-pager", "monitor", NAME]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          env={**os.environ, "DBUS_SESSION_BUS_ADDRESS": stack.session.address}) as monitor:
+        try:
+            assert "Monitoring bus message stream" in monitor.stdout.readline()
+            stack.call("Emit", "(o)", "/x")
+            seen = ""
+            while seen.count("Member=Emitted") < 2:  # one for each name of the service
+                line = monitor.stdout.readline()
+                assert line, seen
+                seen += line
+            assert f"Path={stack.path(below=PATH)}" in seen and f"Path={stack.path('com.example.Two', PATH)}" in seen
+        finally:
+            monitor.kill()
+
+
+def test_dbus_monitor_sees_a_call_and_its_reply(stack):
+    argv = ["dbus-monitor", "--address", stack.session.address, "--monitor", "interface='com.example.Test'"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as monitor:
+        try:
+            while "NameLost" not in monitor.stdout.readline():
+                pass
+            stack.call("Child")
+            line = ""
+            while "member=Child" not in line:
+                line = monitor.stdout.readline()
+                assert line
+            assert f"path={stack.path(below=PATH)};" in line
+        finally:
+            monitor.kill()
 
 
 def test_dbus_send(stack):

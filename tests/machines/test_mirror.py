@@ -199,6 +199,47 @@ def test_an_agent_killed_in_mid_call_answers_it_within_three_seconds(fleet):
     fleet.wait_online()
 
 
+def test_the_journal_has_one_record_for_each_event(fleet):
+    machine = fleet.machines["web2"]
+    machine.run("systemctl", "restart", "cbus-agent")
+    fleet.wait_online()
+    # Records with an id are the audit's.
+    records = [json.loads(line) for line in machine.run("journalctl", "--no-pager", "-o", "json", "-u", "cbus-agent").splitlines()]
+    invocation = machine.run("systemctl", "show", "-P", "InvocationID", "cbus-agent").strip()
+    records = [r for r in records if r.get("_SYSTEMD_INVOCATION_ID") == invocation and "MESSAGE_ID" not in r]
+    links = [r for r in records if r["MESSAGE"] == "link accepted"]
+    assert len(links) == 1 and links[0]["CBUS_PROXY"].startswith("U") and len(links[0]["CBUS_PROXY"]) == 56
+    assert links[0]["SYSLOG_IDENTIFIER"] == "cbus-agent" and links[0]["PRIORITY"] == "6"
+    starts = [r for r in records if r["MESSAGE"].endswith(" starts")]
+    assert len(starts) == 1 and starts[0]["CBUS_MACHINE"] == fleet.nkeys["web2"]
+    assert len(records) <= 5, [r["MESSAGE"] for r in records]
+
+
+def test_systemds_signals_come_back_after_it_was_executed_anew(fleet, signals):
+    # PID 1 forgets who subscribed; nobody on this side asks it again.
+    machine = fleet.machines["web2"]
+    machine.run("systemctl", "daemon-reexec")
+    fleet.wait_online()
+    fleet.busctl("call", NAME, fleet.path("web2"), MANAGER, "Subscribe")
+    fleet.busctl("call", NAME, fleet.path("web2"), MANAGER, "StartTransientUnit", "ssa(sv)a(sa(sv))", "again.service", "fail", "1",
+                 "ExecStart", "a(sasb)", "1", "/bin/true", "1", "/bin/true", "false", "0")
+    signals.wait(fleet.path("web2") + ":", ".JobRemoved ", "again.service")
+    fleet.busctl("call", NAME, fleet.path("web2"), MANAGER, "Unsubscribe")
+    fleet.busctl("call", NAME, fleet.path("web2"), MANAGER, "StartTransientUnit", "ssa(sv)a(sa(sv))", "third.service", "fail", "1",
+                 "ExecStart", "a(sasb)", "1", "/bin/true", "1", "/bin/true", "false", "0")
+    signals.wait(fleet.path("web2") + ":", ".JobRemoved ", "third.service")
+
+
+def test_a_reply_with_a_descriptor_is_refused_at_once(fleet):
+    refused = fleet.busctl("--timeout=10", "call", NAME, fleet.path("web1", "org.freedesktop.login1", "/org/freedesktop/login1"),
+                           "org.freedesktop.login1.Manager", "Inhibit", "ssss", "sleep", "test", "test", "block", check=False)
+    assert refused.returncode == 1
+    assert "descriptors" in refused.stderr and "web1" in refused.stderr, refused.stderr
+    # Nobody holds it: the descriptor was closed on the way.
+    assert "web1" not in direct(fleet, "web1", "call", "org.freedesktop.login1", "/org/freedesktop/login1",
+                                "org.freedesktop.login1.Manager", "ListInhibitors").replace("a(ssssuu) 0", "")
+
+
 def test_a_machine_on_dbus_broker_is_driven_all_the_same(broker_fleet):
     fleet = broker_fleet
     path = fleet.busctl("call", NAME, fleet.path("broker1"), MANAGER, "GetUnit", "s", "dbus-broker.service").split('"')[1]
