@@ -148,6 +148,10 @@ on_report(gpointer user_data)
     return G_SOURCE_REMOVE;
 }
 
+/* A server that wants a client certificate hangs up after the handshake; the library saw no answer to its
+ * PING. */
+#define HUNG_UP "Expected 'PONG', got ''"
+
 static GError *
 explain(CbusNatsDial *dial, natsStatus status)
 {
@@ -161,6 +165,9 @@ explain(CbusNatsDial *dial, natsStatus status)
             "the NATS server at %s does not let us in with %s: %s: give the server this user, or "
             "name another login (creds, jwt, context, or user:password@ in the URL)",
             servers, login, detail);
+    if (g_str_has_prefix(detail, HUNG_UP))
+        detail = "the server hung up in the login: it may want a client certificate (cert, cert-key); "
+                 "its log says why";
     return g_error_new(CBUS_NATS_ERROR, CBUS_NATS_ERROR_CONNECT, "no connection to NATS at %s: %s", servers,
                        detail);
 }

@@ -130,11 +130,16 @@ class NatsServer(Program):
         self.directory = pathlib.Path(directory) / "nats"
         self.directory.mkdir()
         self.port = -1
+        self.config = None
 
     def start(self):
         for old in self.directory.glob("*.ports"):
             old.unlink()
-        self.spawn(["nats-server", "-a", "127.0.0.1", "-p", self.port, "--ports_file_dir", self.directory])
+        argv = ["nats-server", "-a", "127.0.0.1", "-p", self.port, "--ports_file_dir", self.directory]
+        if self.config is not None:
+            (self.directory / "nats.conf").write_text(self.config)
+            argv += ["-c", self.directory / "nats.conf"]
+        self.spawn(argv)
 
         def url():
             assert self.running, self.log()[-1000:]
@@ -235,6 +240,9 @@ class Stack:
         self.clients = []
         self.agent_url = None
         self.proxy_url = None
+        self.agent_options = []  # after the others: the last one counts
+        self.proxy_options = []
+        self.environment = {}
 
     def __enter__(self):
         try:
@@ -277,6 +285,7 @@ class Stack:
         self.agent = Program("agent", self.directory)
         self.proxy = Program("proxy", self.directory)
         self.remote.activatable("com.example.Lazy", [sys.executable, TOP / "tests/integration/service.py", "com.example.Lazy"])
+        self.prepare()
         for program in (self.nats, self.remote, self.session, self.service):
             self.stack.callback(program.kill)
             if program is not self.service:
@@ -291,6 +300,9 @@ class Stack:
         self.wait_online()
         return self
 
+    def prepare(self):
+        """Everything is named and nothing runs: for tests that configure the broker and the logins."""
+
     def start_service(self):
         """com.example.One and com.example.Two, of one process."""
         self.service.spawn([sys.executable, TOP / "tests/integration/service.py", "com.example.One", "com.example.Two"],
@@ -300,13 +312,14 @@ class Stack:
 
     def start_agent(self, bus=None):
         self.agent.spawn([BUILD / "agent/cbus-agent", "--nats", self.agent_url or self.nats.url, "--key", self.machine_key,
-                          "--authorized-keys", self.authorized, "--bus", bus or self.remote.address, "--name", "remote-host"],
-                         env={**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": self.remote.address})
+                          "--authorized-keys", self.authorized, "--bus", bus or self.remote.address, "--name", "remote-host",
+                          *self.agent_options],
+                         env={**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": self.remote.address, **self.environment})
 
     def start_proxy(self):
         self.proxy.spawn([BUILD / "proxy/cbus-proxy", "--nats", self.proxy_url or self.nats.url, "--key", self.operator_key, "--bus",
                           self.session.address, "--known-machines", self.known_machines, "--runtime-dir",
-                          self.directory / "runtime"])
+                          self.directory / "runtime", *self.proxy_options], env={**os.environ, **self.environment})
 
     def new_client(self):
         client = Client(self.session.address)
