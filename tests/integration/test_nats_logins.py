@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import pwd
+import re
 import shutil
 import socket
 import tempfile
@@ -168,8 +169,7 @@ def test_a_whole_round_trip_with_each_login(set_up):
         assert stack.denied() == []
         for program in (stack.agent, stack.proxy):
             assert "forbids" not in program.log()
-            for secret in ("a-secret", "o-secret", "t0ken", "SU"):
-                assert secret not in program.log()
+            assert not re.search("a-secret|o-secret|t0ken|\\bSU[A-Z2-7]{50}", program.log())
         stack.stop()
 
 
