@@ -176,9 +176,10 @@ add_peer(CbusDialer *dialer, const CbusKey *agent)
     return g_hash_table_insert(dialer->peers, &peer->agent, peer);
 }
 
-/* An agent that is not wanted yet; NULL: it stays so. */
-static CbusDialPeer *
-consider(CbusDialer *dialer, const CbusKey *agent)
+/* Whether one more agent that is not wanted yet can be looked at. Asked before anything that costs: whoever
+ * floods the broker with fresh keys must not have the time of those who are wanted. */
+static gboolean
+has_time_for_strangers(CbusDialer *dialer)
 {
     gint64 now = g_get_monotonic_time();
 
@@ -186,30 +187,32 @@ consider(CbusDialer *dialer, const CbusKey *agent)
         dialer->strangers_from = now;
         dialer->strangers = 0;
     }
-    if (++dialer->strangers > STRANGERS_PER_SECOND)
-        return NULL;
-    if (dialer->handler.announced(agent, dialer->user_data))
-        (void)add_peer(dialer, agent);
-    return g_hash_table_lookup(dialer->peers, agent);
+    return dialer->strangers++ < STRANGERS_PER_SECOND;
 }
 
 static void
 on_here(const char *subject, const char *reply, guint8 *data, gsize len, gpointer user_data)
 {
     CbusDialer *dialer = user_data;
+    const CbusKey *claimed = cbus_presence_peek(data, len);
+    CbusDialPeer *peer = claimed != NULL ? g_hash_table_lookup(dialer->peers, claimed) : NULL;
+    char expected[CBUS_SUBJECT_MAX];
     CbusPresence presence;
-    CbusKey agent;
 
-    if (!cbus_presence_read(data, len, &presence) || !cbus_subject_agent(subject, &agent) ||
-        !cbus_key_equal(&agent, &presence.agent))
+    if (claimed == NULL || (peer == NULL && !has_time_for_strangers(dialer)) ||
+        !cbus_presence_read(data, len, &presence))
         return;
-    CbusDialPeer *peer = g_hash_table_lookup(dialer->peers, &agent);
-    if (peer == NULL && !presence.farewell)
-        peer = consider(dialer, &agent);
-    if (peer == NULL)
+    cbus_subject_here(expected, &presence.agent);
+    if (!g_str_equal(subject, expected))
         return;
+    if (peer == NULL) {
+        if (presence.farewell || !dialer->handler.announced(&presence.agent, dialer->user_data))
+            return;
+        (void)add_peer(dialer, &presence.agent);
+        peer = g_hash_table_lookup(dialer->peers, &presence.agent);
+    }
     cbus_dial_peer_heard(peer, &presence);
-    dialer->handler.seen(&agent, presence.farewell, dialer->user_data);
+    dialer->handler.seen(&presence.agent, presence.farewell, dialer->user_data);
 }
 
 CbusDialer *

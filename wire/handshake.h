@@ -80,4 +80,7 @@ typedef struct {
     gboolean farewell;
 } CbusPresence;
 void cbus_presence_write(const CbusPresence *presence, guint8 out[CBUS_PRESENCE_BYTES]);
+/* The agent that DATA would be of, unchecked and borrowed, or NULL; costs nothing, where reading costs a
+ * point's validation: a flood of fresh keys is dropped by it. */
+const CbusKey *cbus_presence_peek(const guint8 *data, gsize len);
 gboolean cbus_presence_read(const guint8 *data, gsize len, CbusPresence *out) G_GNUC_WARN_UNUSED_RESULT;

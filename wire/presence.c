@@ -36,6 +36,12 @@ cbus_presence_write(const CbusPresence *presence, guint8 out[CBUS_PRESENCE_BYTES
     out[OFFSET_FLAGS] = presence->farewell ? FLAG_FAREWELL : 0;
 }
 
+const CbusKey *
+cbus_presence_peek(const guint8 *data, gsize len)
+{
+    return len == CBUS_PRESENCE_BYTES ? (const CbusKey *)(data + OFFSET_AGENT) : NULL;
+}
+
 gboolean
 cbus_presence_read(const guint8 *data, gsize len, CbusPresence *out)
 {
