@@ -5,13 +5,14 @@
  * The configuration was read before. Output is for a person, or for a deployment's log. */
 #include "agent/check.h"
 #include "agent/keys_file.h"
+#include "agent/policy_file.h"
 #include "agent/user_child.h"
 #include "link/signer.h"
 #include "wire/authorized_keys.h"
 #include <unistd.h>
 
 typedef struct {
-    const char *file;
+    const char *file, *config;
     guint faults;
 } Check;
 
@@ -25,12 +26,23 @@ line_refused(guint number, const char *reason, gpointer user_data)
 }
 
 static void
+policy_refused(guint line, const char *reason, gpointer user_data)
+{
+    Check *check = user_data;
+
+    check->faults++;
+    g_printerr("%s:%u: %s\n", check->config, line, reason);
+}
+
+static void
 check_keys(Check *check)
 {
+    g_autoptr(CbusPolicyFile) policies = cbus_policy_file_new(check->config, geteuid());
     g_autoptr(GError) error = NULL;
     g_autoptr(GBytes) text = cbus_keys_file_read(check->file, geteuid(), &error);
     gsize len = 0;
 
+    (void)cbus_policy_file_read(policies, policy_refused, check);
     if (text == NULL) {
         check->faults++;
         g_printerr("%s\n", error->message);
@@ -39,15 +51,16 @@ check_keys(Check *check)
     const char *data = g_bytes_get_data(text, &len);
     g_autoptr(CbusAuthorizedKeys) keys = cbus_authorized_keys_parse(data, len, line_refused, check);
     cbus_authorized_keys_judge(keys, cbus_user_child_judge, NULL, line_refused, check);
+    cbus_authorized_keys_require(keys, cbus_policy_file_policies(policies), line_refused, check);
     g_print("%s: %u authorized keys\n", check->file, cbus_authorized_keys_size(keys));
 }
 
 gboolean
-cbus_check(const char *key_file, const char *authorized_keys)
+cbus_check(const char *key_file, const char *authorized_keys, const char *config)
 {
     g_autoptr(GError) error = NULL;
     g_autoptr(CbusSigner) signer = cbus_signer_load(key_file, CBUS_ROLE_AGENT, NULL, &error);
-    Check check = {.file = authorized_keys};
+    Check check = {.file = authorized_keys, .config = config};
     char nkey[CBUS_NKEY_LENGTH + 1];
 
     if (signer != NULL) {

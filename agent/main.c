@@ -14,6 +14,7 @@
  * bring one. Exit status: 0 after a signal, 1 failed, 2 usage. */
 #include "agent/agent.h"
 #include "agent/check.h"
+#include "agent/check_policy.h"
 #include "agent/notify.h"
 #include "agent/sandbox.h"
 #include "link/log.h"
@@ -59,6 +60,8 @@ static const CbusSetting settings_table[] = {
     {"audit-failure", NULL, "deny", "What happens to a call that can not be recorded", "deny|ignore"},
     {"log-level", "LOG_LEVEL", "1", "0 warnings, 1 info, 2 debug", "LEVEL"},
     {"check", NULL, NULL, "Check key and authorized-keys files, then exit", NULL},
+    {"check-policy", NULL, NULL, "Say whether, and by which line, KEY may call this, then exit",
+     "KEY DEST PATH INTERFACE MEMBER"},
     {"version", NULL, NULL, "Print the version and exit", NULL},
     {NULL},
 };
@@ -274,7 +277,9 @@ main(int argc, char **argv)
     static const char *const files[] = {"/etc/cbus/agent.conf", NULL};
     g_autoptr(GError) error = NULL;
     g_autoptr(CbusSettings) settings = NULL;
+    const char *question[CBUS_QUESTION_WORDS];
     int log_level = 1;
+    gboolean asked;
 
     (void)close_range(3, ~0u, 0);
     (void)mallopt(M_ARENA_MAX, 1);
@@ -283,6 +288,7 @@ main(int argc, char **argv)
     (void)mallopt(M_TRIM_THRESHOLD, LARGE_BYTES);
     (void)umask(077);
     cbus_sandbox_hide();
+    asked = cbus_check_policy_take(&argc, argv, question);
     settings = cbus_settings_parse(settings_table, "agent", files,
                                    "Makes this machine's D-Bus reachable over NATS.", &argc, &argv, &error);
     if (settings == NULL || !read_log_level(cbus_settings_get(settings, "log-level"), &log_level, &error)) {
@@ -299,7 +305,14 @@ main(int argc, char **argv)
         return 1;
     }
     if (cbus_settings_flag(settings, "check"))
-        return !cbus_check(cbus_settings_get(settings, "key"),
-                           cbus_settings_get(settings, "authorized-keys"));
+        return !cbus_check(cbus_settings_get(settings, "key"), cbus_settings_get(settings, "authorized-keys"),
+                           cbus_settings_file(settings));
+    if (asked)
+        return cbus_check_policy(cbus_settings_get(settings, "authorized-keys"), cbus_settings_file(settings),
+                                 question);
+    if (cbus_settings_get(settings, "check-policy") != NULL) {
+        g_printerr("cbus-agent: --check-policy takes KEY DEST PATH INTERFACE MEMBER\n");
+        return 2;
+    }
     return start(settings);
 }

@@ -7,8 +7,9 @@
  * That is simple because an entry of a dictionary begins at a multiple of eight: wherever it is moved to, its
  * bytes stay the same. Only lengths of the arrays around it change. Values are never looked into.
  *
- * An object of which no interface is left is left out itself. Whether an entry may be read is asked once for
- * each interface, and for each property only where the answer differs between them.
+ * An object of which no interface is left is left out itself, and one that has none counts as all of them.
+ * Whether an entry may be read is asked once for each interface, and for each property only where the answer
+ * differs between them.
  *
  * Trust: the body was checked against its signature (wire/body.h); a walk that nevertheless meets something
  * else gives up. Time is linear in bytes × rules. Pure, any thread. */
@@ -151,7 +152,8 @@ skip_array(Walk *walk, guint alignment)
     return TRUE;
 }
 
-/* a{sa{sv}} of the walk's path; LEFT: how many interfaces stay. */
+/* a{sa{sv}} of the walk's path; LEFT: how many interfaces stay, or whether the object may when it has none.
+ */
 static gboolean
 take_interfaces(Walk *walk, guint *left)
 {
@@ -161,6 +163,9 @@ take_interfaces(Walk *walk, guint *left)
     *left = 0;
     if (!cbus_cursor_array(&walk->in, 8, &end))
         return FALSE;
+    if (walk->in.at == end)
+        *left = cbus_judge_interface(walk->reader->judge, walk->reader->name, walk->path,
+                                     CBUS_SPAN_LITERAL("")) != CBUS_ACCESS_NONE;
     while (walk->in.at < end) {
         CbusSpan interface;
         if (!align_in(walk, 8))

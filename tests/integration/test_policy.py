@@ -219,3 +219,29 @@ def own_judged():
     with Judged() as running:
         yield running
         running.check()
+
+
+def check(stack, *args):
+    result = subprocess.run([str(BUILD / "agent/cbus-agent"), *[str(a) for a in stack.agent_options()], *args],
+                            capture_output=True, text=True, timeout=20, check=False)
+    return result.returncode, result.stdout + result.stderr
+
+
+def test_check_names_lines_and_decisions(own_judged):
+    key = subprocess.run([str(BUILD / "cli" / "cbus"), "nkey", "--public-key-file", f"{own_judged.operator_key}.pub"],
+                         check=True, capture_output=True, text=True).stdout.strip()
+    assert check(own_judged, "--check")[0] == 0
+    status, text = check(own_judged, "--check-policy", key, ONE, PATH, TEST, "Echo")
+    assert (status, "allowed" in text, "agent.conf:5: call=com.example.One=com.example.Test.Echo" in text) == (0, True, True), text
+    status, text = check(own_judged, "--check-policy", key, ONE, PATH, TEST, "Sender")
+    assert (status, "denied" in text) == (1, True), text
+    status, text = check(own_judged, "--check-policy", key, ONE, PATH, PROPERTIES, f"Get({TEST},Level)")
+    assert (status, "agent.conf:7: read=" in text) == (0, True), text
+    status, text = check(own_judged, "--check-policy", key, OTHER, PATH, TEST, "Echo")
+    assert status == 1 and "as if it did not exist" in text, text
+    status, text = check(own_judged, "--check-policy", own_judged.nkey, ONE, PATH, TEST, "Echo")
+    assert status == 1 and "not authorized" in text, text
+    assert check(own_judged, "--check-policy", key, ONE)[0] == 2
+    own_judged.configure("[policy operator]\nsee=com.example.One\ntalk=no name\n")
+    status, text = check(own_judged, "--check")
+    assert status == 1 and "agent.conf:5: talk=no name" in text and "authorized_keys:1" in text, text
