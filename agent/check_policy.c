@@ -12,6 +12,7 @@
 #include "agent/check_policy.h"
 #include "agent/keys_file.h"
 #include "agent/policy_file.h"
+#include "agent/user_child.h"
 #include "wire/authorized_keys.h"
 #include "wire/policy_decide.h"
 #include <unistd.h>
@@ -167,6 +168,7 @@ cbus_check_policy(const char *authorized_keys, const char *config,
         cbus_authorized_keys_parse(data != NULL ? data : "", len, line_refused, (gpointer)authorized_keys);
     cbus_authorized_keys_require(keys, cbus_policy_file_policies(policies), line_refused,
                                  (gpointer)authorized_keys);
+    cbus_authorized_keys_judge(keys, cbus_user_child_judge, NULL, line_refused, (gpointer)authorized_keys);
     const CbusAuthorizedLine *line = cbus_authorized_keys_lookup(keys, &key);
     cbus_nkey_encode(&key, nkey);
     if (line == NULL) {
