@@ -78,8 +78,8 @@ describe(CbusMachine *machine)
             break;
         case CBUS_MACHINE_ONLINE:
         case CBUS_MACHINE_OFFLINE:
-            machine->absence =
-                g_strdup_printf("Machine %s is offline: %s; check that cbus-agent runs there", label, why);
+            machine->absence = g_strdup_printf(
+                "Machine %s is offline: %s; check cbus-agent there and the NATS server between", label, why);
             break;
     }
     cbus_mirror_set_label(machine->mirror, label);

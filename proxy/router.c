@@ -122,30 +122,51 @@ call_machine(CbusMachine *machine, CbusFront *front, const CbusMessage *call)
     return TRUE;
 }
 
+static void
+refuse_machine(CbusFront *front, const CbusMessage *call, CbusSpan nkey)
+{
+    cbus_front_reply_error(front, call, CBUS_DBUS_ERROR("UnknownObject"),
+                           "There is no machine %.*s: it is neither pinned in known_machines nor there; "
+                           "`cbus machines` lists those that are, `cbus trust` pins one",
+                           (int)nkey.len, nkey.text);
+}
+
+static CbusSpan
+element_of(CbusSpan path)
+{
+    const char *slash = path.len > 0 ? memchr(path.text, '/', path.len) : NULL;
+    return (CbusSpan){path.text, slash != NULL ? (gsize)(slash - path.text) : path.len};
+}
+
 /* Which of the two elements below the root can not be. */
 static void
-refuse_unknown(CbusFront *front, const CbusMessage *call)
+refuse_unknown(CbusRouter *router, CbusFront *front, const CbusMessage *call)
 {
-    CbusSpan element = {call->path.text + CBUS_ROOT_PATH_LEN + 1, call->path.len - CBUS_ROOT_PATH_LEN - 1};
-    const char *slash = memchr(element.text, '/', element.len);
-    gsize first = slash != NULL ? (gsize)(slash - element.text) : element.len;
+    CbusSpan below = {call->path.text + CBUS_ROOT_PATH_LEN + 1, call->path.len - CBUS_ROOT_PATH_LEN - 1};
+    CbusSpan nkey = element_of(below);
     g_autoptr(GError) error = NULL;
     CbusKey key;
-    if (!cbus_nkey_decode(element.text, (gssize)first, &key, &error)) {
+    if (!cbus_nkey_decode(nkey.text, (gssize)nkey.len, &key, &error)) {
         cbus_front_reply_error(front, call, CBUS_DBUS_ERROR("UnknownObject"),
                                "There is no machine %.*s: a machine's path ends in its NKey (%s); "
                                "`cbus machines` lists them",
-                               (int)first, element.text, error->message);
+                               (int)nkey.len, nkey.text, error->message);
         return;
     }
-    CbusSpan rest = {element.text + MIN(first + 1, element.len), element.len - MIN(first + 1, element.len)};
-    slash = rest.len > 0 ? memchr(rest.text, '/', rest.len) : NULL;
-    gsize second = slash != NULL ? (gsize)(slash - rest.text) : rest.len;
+    CbusMachine *machine = cbus_roster_lookup(router->roster, &key);
+    if (machine == NULL) {
+        refuse_machine(front, call, nkey);
+        return;
+    }
+    gsize skipped = MIN(nkey.len + 1, below.len);
+    CbusSpan service = element_of((CbusSpan){below.text + skipped, below.len - skipped});
+    const char *name = cbus_machine_name(machine);
     cbus_front_reply_error(front, call, CBUS_DBUS_ERROR("UnknownObject"),
-                           "Machine %.*s has no service %.*s: a service's element is its bus name with each "
-                           "character but letters and digits written as _ and two hexadecimal digits "
+                           "Machine %s (%.*s) has no service %.*s: a service's element is its bus name with "
+                           "each character but letters and digits written as _ and two hexadecimal digits "
                            "(org.freedesktop.systemd1 is org_2efreedesktop_2esystemd1)",
-                           (int)first, element.text, (int)second, rest.text);
+                           name[0] != '\0' ? name : "without a name", (int)nkey.len, nkey.text,
+                           (int)service.len, service.text);
 }
 
 gboolean
@@ -160,15 +181,12 @@ cbus_router_call(CbusRouter *router, CbusFront *front, const CbusMessage *call, 
         return call_root(router, front, call);
     }
     if (place.kind == CBUS_PLACE_UNKNOWN) {
-        refuse_unknown(front, call);
+        refuse_unknown(router, front, call);
         return TRUE;
     }
     CbusMachine *machine = cbus_roster_lookup(router->roster, &place.machine);
     if (machine == NULL) {
-        cbus_front_reply_error(front, call, CBUS_DBUS_ERROR("UnknownObject"),
-                               "There is no machine %.*s: it is neither pinned in known_machines nor there; "
-                               "`cbus machines` lists those that are, `cbus trust` pins one",
-                               (int)place.nkey.len, place.nkey.text);
+        refuse_machine(front, call, place.nkey);
         return TRUE;
     }
     if (place.kind == CBUS_PLACE_MACHINE) {

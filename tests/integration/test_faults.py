@@ -109,6 +109,24 @@ def test_the_remote_bus_is_killed_and_started_again(own):
     assert own.call("Echo", "(v)", GLib.Variant("u", 3)) == (3,)
 
 
+def test_a_machine_whose_bus_is_not_there_yet(own):
+    own.agent.terminate()
+    own.remote.kill()
+    own.start_agent()
+    own.wait_state("online")
+    for call in (("Echo", "(v)", GLib.Variant("u", 1)), ("Hang",)):
+        name, message = own.error(*call)
+        assert name == OFFLINE
+        assert "web1" in message and own.remote.address in message and "not executed" in message
+    assert "ie.bmcgee.CBus1.Machine" in own.introspect(own.machine)
+    assert len([line for line in own.proxy.log().splitlines() if "bus can not be reached" in line]) == 1
+    own.service.kill()
+    own.remote.start()
+    own.start_service()
+    own.wait_online()
+    assert own.call("Echo", "(v)", GLib.Variant("u", 3)) == (3,)
+
+
 def test_an_agent_that_stops_answering(own):
     calls = hang(own, 3)
     own.agent.process.send_signal(19)

@@ -130,6 +130,14 @@ def test_what_does_not_exist_is_an_unknown_object(stack):
                  f"{stack.machine}/_4", f"{stack.machine}/com.example.One".replace(".", "_2E")):
         name, message = stack.client.error(NAME, path, TEST, "Echo", "(s)", "x")
         assert name == DBUS_ERROR + "UnknownObject", (path, name, message)
+    for element in ("_zz", "_4"):
+        _name, message = stack.client.error(NAME, f"{stack.machine}/{element}/x", TEST, "Echo")
+        assert "web1" in message and element in message and "two hexadecimal digits" in message
+    unknown = stack.new_nkey("unknown")
+    for below in ("", "/_zz", "/a_2eb"):
+        name, message = stack.client.error(NAME, f"{ROOT}/{unknown}{below}", TEST, "Echo")
+        assert name == DBUS_ERROR + "UnknownObject"
+        assert unknown in message and "no machine" in message and "cbus trust" in message
     name, message = stack.error("Echo", service="com.example.NotThere")
     assert name == DBUS_ERROR + "UnknownObject"
     assert "web1" in message and "com.example.NotThere" in message
