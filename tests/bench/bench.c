@@ -1,12 +1,12 @@
 /* One interleaved measurement: D, the direct call on one bus; N, a bare NATS round trip; M, the mirrored
- * call.
+ * call; P, the call through a portal; O, opening a connection through it; I, P beside idle connections.
  *
  *   bench echo ADDRESS NAME                 serves echoes on a bus
  *   bench responder NATS-URL                serves echoes on NATS (library threads, callback subscription)
  *   bench measure KEY=VALUE…                prints one JSON object
  *
  * Rounds of a few hundred D, N and M calls follow one another, so that whatever else the computer does hits
- * all three alike; only their ratios mean anything. The processor time of proxy and agent is read from the
+ * all alike; only their ratios mean anything. The processor time of proxy and agent is read from the
  * kernel around the rounds with 64 calls in flight. */
 #include "tests/bench/client.h"
 #include <errno.h>
@@ -16,6 +16,7 @@
 #include <string.h>
 
 #define FLIGHT 64
+#define IDLE   90 /* connections: an agent gives one operator 100 */
 
 static const char *
 argument(char **argv, const char *key)
@@ -141,49 +142,70 @@ flight(BenchClient *client, guint count)
 }
 
 typedef struct {
-    BenchClient *direct, *mirror;
+    BenchClient *direct, *mirror, *portal;
     natsConnection *nats;
-    const char *proxy, *agent, *name, *path;
+    const char *portal_address, *proxy, *agent, *name, *path;
     guint rounds;
 } Bench;
+
+enum { DIRECT, NATS, MIRROR, PORTAL, KINDS };
+
+static GArray *
+samples_new(void)
+{
+    return g_array_new(FALSE, FALSE, sizeof(gdouble));
+}
+
+static void
+prepare(Bench *b, guint size)
+{
+    bench_client_prepare(b->direct, b->name, "/", size);
+    bench_client_prepare(b->mirror, "ie.bmcgee.CBus", b->path, size);
+    bench_client_prepare(b->portal, b->name, "/", size);
+}
 
 static void
 measure_latency(Bench *b, guint size)
 {
-    g_autoptr(GArray) d = g_array_new(FALSE, FALSE, sizeof(gdouble));
-    g_autoptr(GArray) n = g_array_new(FALSE, FALSE, sizeof(gdouble));
-    g_autoptr(GArray) m = g_array_new(FALSE, FALSE, sizeof(gdouble));
+    GArray *samples[KINDS];
+    double p50[KINDS];
 
-    bench_client_prepare(b->direct, b->name, "/", size);
-    bench_client_prepare(b->mirror, "ie.bmcgee.CBus", b->path, size);
+    for (guint i = 0; i < KINDS; i++)
+        samples[i] = samples_new();
+    prepare(b, size);
     for (guint round = 0; round < b->rounds + 1; round++) {
-        if (round == 1) { /* the first one warms up */
-            g_array_set_size(d, 0);
-            g_array_set_size(n, 0);
-            g_array_set_size(m, 0);
-        }
-        sequential(b->direct, 100, d);
-        nats_sequential(b->nats, size, 100, n);
-        sequential(b->mirror, 100, m);
+        for (guint i = 0; round == 1 && i < KINDS; i++) /* the first one warms up */
+            g_array_set_size(samples[i], 0);
+        sequential(b->direct, 100, samples[DIRECT]);
+        nats_sequential(b->nats, size, 100, samples[NATS]);
+        sequential(b->mirror, 100, samples[MIRROR]);
+        sequential(b->portal, 100, samples[PORTAL]);
     }
-    double d50 = quantile(d, 0.5), n50 = quantile(n, 0.5), m50 = quantile(m, 0.5);
+    double p99 = quantile(samples[MIRROR], 0.99);
+    for (guint i = 0; i < KINDS; i++) {
+        p50[i] = quantile(samples[i], 0.5);
+        g_array_unref(samples[i]);
+    }
+    double floor = p50[DIRECT] + p50[NATS];
     printf("\"latency_%u\": {\"direct_us\": %.1f, \"nats_us\": %.1f, \"mirror_us\": %.1f, \"mirror_p99_us\": "
-           "%.1f, \"ratio\": %.3f}, ",
-           size, d50, n50, m50, quantile(m, 0.99), m50 / (d50 + n50));
+           "%.1f, \"ratio\": %.3f, \"portal_us\": %.1f, \"portal_ratio\": %.3f}, ",
+           size, p50[DIRECT], p50[NATS], p50[MIRROR], p99, p50[MIRROR] / floor, p50[PORTAL],
+           p50[PORTAL] / floor);
 }
 
 static void
 measure_rate(Bench *b, guint size)
 {
-    g_autoptr(GArray) direct = g_array_new(FALSE, FALSE, sizeof(gdouble));
-    g_autoptr(GArray) mirror = g_array_new(FALSE, FALSE, sizeof(gdouble));
+    g_autoptr(GArray) direct = samples_new();
+    g_autoptr(GArray) mirror = samples_new();
+    g_autoptr(GArray) portal = samples_new();
     double proxy = 0, agent = 0, calls = 0;
     guint count = 4000;
 
-    bench_client_prepare(b->direct, b->name, "/", size);
-    bench_client_prepare(b->mirror, "ie.bmcgee.CBus", b->path, size);
+    prepare(b, size);
     flight(b->direct, count);
     flight(b->mirror, count);
+    flight(b->portal, count);
     for (guint round = 0; round < b->rounds / 2 + 1; round++) {
         gdouble rate = flight(b->direct, count);
         g_array_append_val(direct, rate);
@@ -193,11 +215,63 @@ measure_rate(Bench *b, guint size)
         proxy += cpu_us(b->proxy) - proxy_before;
         agent += cpu_us(b->agent) - agent_before;
         calls += count;
+        rate = flight(b->portal, count);
+        g_array_append_val(portal, rate);
     }
-    double d = quantile(direct, 0.5), m = quantile(mirror, 0.5);
+    double d = quantile(direct, 0.5), m = quantile(mirror, 0.5), p = quantile(portal, 0.5);
     printf("\"rate_%u\": {\"direct\": %.0f, \"mirror\": %.0f, \"ratio\": %.3f, \"proxy_cpu_us\": %.2f, "
-           "\"agent_cpu_us\": %.2f}, ",
-           size, d, m, m / d, proxy / calls, agent / calls);
+           "\"agent_cpu_us\": %.2f, \"portal\": %.0f, \"portal_ratio\": %.3f}, ",
+           size, d, m, m / d, proxy / calls, agent / calls, p, p / d);
+}
+
+/* Connect to Hello's answer, against a direct call and a NATS round trip of the same time. */
+static void
+measure_opening(Bench *b)
+{
+    g_autoptr(GArray) direct = samples_new();
+    g_autoptr(GArray) nats = samples_new();
+    g_autoptr(GArray) opening = samples_new();
+
+    prepare(b, 32);
+    for (guint round = 0; round < b->rounds; round++) {
+        sequential(b->direct, 20, direct);
+        nats_sequential(b->nats, 32, 20, nats);
+        for (guint i = 0; i < 20; i++) {
+            double start = now_us();
+            BenchClient *client = bench_client_new(b->portal_address);
+            gdouble took = now_us() - start;
+
+            g_array_append_val(opening, took);
+            bench_client_free(client);
+        }
+    }
+    double d = quantile(direct, 0.5), n = quantile(nats, 0.5), o = quantile(opening, 0.5);
+    printf("\"opening\": {\"direct_us\": %.1f, \"nats_us\": %.1f, \"opening_us\": %.1f, \"ratio\": %.3f}, ",
+           d, n, o, o / (d + n));
+}
+
+/* A busy connection alone and beside idle ones. */
+static void
+measure_idle(Bench *b)
+{
+    g_autoptr(GArray) alone = samples_new();
+    g_autoptr(GArray) beside = samples_new();
+    BenchClient *idle[IDLE];
+
+    prepare(b, 32);
+    for (guint round = 0; round < b->rounds; round++) {
+        sequential(b->portal, 100, alone);
+        for (guint i = 0; i < IDLE; i++)
+            idle[i] = bench_client_new(b->portal_address);
+        sequential(b->portal, 100, beside);
+        for (guint i = 0; i < IDLE; i++)
+            bench_client_free(idle[i]);
+        sequential(b->portal, 20, beside); /* while they go */
+        g_array_set_size(beside, beside->len - 20);
+    }
+    double a = quantile(alone, 0.5), i = quantile(beside, 0.5);
+    printf("\"idle\": {\"connections\": %d, \"alone_us\": %.1f, \"beside_us\": %.1f, \"ratio\": %.3f}, ",
+           IDLE, a, i, i / a);
 }
 
 static void
@@ -206,6 +280,8 @@ measure(char **argv)
     Bench b = {
         .direct = bench_client_new(argument(argv, "remote")),
         .mirror = bench_client_new(argument(argv, "session")),
+        .portal = bench_client_new(argument(argv, "portal")),
+        .portal_address = argument(argv, "portal"),
         .nats = connect_nats(argument(argv, "nats")),
         .proxy = argument(argv, "proxy"),
         .agent = argument(argv, "agent"),
@@ -218,10 +294,13 @@ measure(char **argv)
     measure_latency(&b, 4096);
     measure_rate(&b, 32);
     measure_rate(&b, 4096);
+    measure_opening(&b);
+    measure_idle(&b);
     printf("\"rounds\": %u}\n", b.rounds);
     natsConnection_Destroy(b.nats);
     bench_client_free(b.direct);
     bench_client_free(b.mirror);
+    bench_client_free(b.portal);
 }
 
 int
