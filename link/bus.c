@@ -134,7 +134,7 @@ authenticate(CbusBus *bus, const guint8 *data, gsize len)
     gboolean done = FALSE;
     gssize used = bus->server != NULL
                       ? cbus_sasl_server_receive(bus->server, data, len, bus->auth, &done, &error)
-                      : cbus_sasl_receive(data, len, bus->descriptors, bus->auth, &done, &error);
+                      : cbus_sasl_receive(data, len, bus->descriptors, &done, &error);
 
     if (used < 0) {
         fail(bus, error);
@@ -304,7 +304,7 @@ write_auth(CbusBus *bus)
         }
         g_byte_array_remove_range(bus->auth, 0, n);
     }
-    if (bus->authenticated)
+    if (bus->server == NULL)
         g_clear_pointer(&bus->auth, g_byte_array_unref);
     return TRUE;
 }
@@ -315,7 +315,7 @@ write_some(CbusBus *bus)
     gsize budget = WRITE_A_TURN;
 
     bus->blocked = FALSE;
-    if (write_auth(bus) && bus->authenticated) {
+    if (write_auth(bus) && bus->server == NULL) {
         while (budget > 0 && bus->out_written < bus->out->len) {
             gsize len = MIN(bus->out->len - bus->out_written, budget);
             gssize n = send_some(bus, bus->out->data + bus->out_written, len);
@@ -397,7 +397,7 @@ static void
 start_authentication(CbusBus *bus, guint32 uid)
 {
     start_deadline(bus, AUTH_SECONDS);
-    cbus_sasl_begin(uid, bus->auth);
+    cbus_sasl_begin(uid, bus->descriptors, bus->auth);
     schedule(bus);
 }
 
@@ -468,8 +468,7 @@ cbus_bus_finish(CbusBus *bus)
 {
     gssize n = 1;
 
-    while (!bus->closed && bus->authenticated && bus->auth == NULL && n > 0 &&
-           bus->out_written < bus->out->len) {
+    while (!bus->closed && bus->auth == NULL && n > 0 && bus->out_written < bus->out->len) {
         n = send_some(bus, bus->out->data + bus->out_written, bus->out->len - bus->out_written);
         bus->out_written += MAX(n, 0);
     }

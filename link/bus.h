@@ -41,7 +41,7 @@ typedef struct {
 /* Takes FD (made non-blocking). LIMIT: largest message accepted. QUOTA: bytes that may wait to be written.
  * UID: of a client, what SASL EXTERNAL claims: the uid under which FD was connected; of a server, who may
  * authenticate beside root. Messages may be sent at once: they
- * wait for authentication. */
+ * follow the authentication. */
 CbusBus *cbus_bus_new(CbusLoop *loop, int fd, CbusBusMode mode, guint32 uid, gsize limit, gsize quota,
                       const CbusBusHandler *handler, gpointer user_data,
                       GError **error) G_GNUC_WARN_UNUSED_RESULT;

@@ -1,12 +1,14 @@
 /* SASL EXTERNAL, the client's side.
  *
  * The exchange that every bus on Linux accepts, and the whole of it: the credentials byte (a NUL, at which
- * the server reads the socket's peer credentials), AUTH EXTERNAL with the uid in decimal, hexadecimally, the
- * server's OK, and BEGIN. NEGOTIATE_UNIX_FD is said only for who can do without the descriptors, but not
- * without the messages: a bus that was not asked drops a reply that holds one, and its caller waits for ever.
- * The uid is a claim that the server compares with the kernel's
- * answer, so no other mechanism is worth trying: when EXTERNAL is rejected, the connection is of the wrong
- * user, and the error says which.
+ * the server reads the socket's peer credentials), AUTH EXTERNAL with the uid in decimal, hexadecimally, and
+ * BEGIN. All is said at once, as sd-bus does, and messages follow without waiting: the answer is either OK or
+ * the end of the connection, and on the way to a machine each round trip counts.
+ *
+ * NEGOTIATE_UNIX_FD is said only for who can do without the descriptors, but not without the messages: a bus
+ * that was not asked drops a reply that holds one, and its caller waits for ever. The uid is a claim that the
+ * server compares with the kernel's answer, so no other mechanism is worth trying: when EXTERNAL is rejected,
+ * the connection is of the wrong user, and the error says which.
  *
  * Trust: the server's bytes are not trusted: a line is at most CBUS_SASL_LINE_MAX bytes, and what it says is
  * escaped before it goes into an error. No state beside the caller's buffer; any thread. */
@@ -16,14 +18,14 @@
 #include <string.h>
 
 void
-cbus_sasl_begin(guint32 uid, GByteArray *out)
+cbus_sasl_begin(guint32 uid, gboolean descriptors, GByteArray *out)
 {
     g_autofree char *decimal = g_strdup_printf("%u", uid);
     GString *line = g_string_new("AUTH EXTERNAL ");
 
     for (const char *p = decimal; *p != '\0'; p++)
         g_string_append_printf(line, "%02x", *p);
-    g_string_append(line, "\r\n");
+    g_string_append(line, descriptors ? "\r\nNEGOTIATE_UNIX_FD\r\nBEGIN\r\n" : "\r\nBEGIN\r\n");
     g_byte_array_append(out, (const guint8 *)"", 1);
     g_byte_array_append(out, (const guint8 *)line->str, line->len);
     g_string_free(line, TRUE);
@@ -36,12 +38,6 @@ says(CbusSpan line, const char *command)
 
     return line.len >= len && memcmp(line.text, command, len) == 0 &&
            (line.len == len || line.text[len] == ' ');
-}
-
-static void
-say(GByteArray *out, const char *line)
-{
-    g_byte_array_append(out, (const guint8 *)line, (guint)strlen(line));
 }
 
 static void
@@ -59,8 +55,7 @@ set_refused(CbusSpan line, GError **error)
 }
 
 gssize
-cbus_sasl_receive(const guint8 *data, gsize len, gboolean descriptors, GByteArray *out, gboolean *done,
-                  GError **error)
+cbus_sasl_receive(const guint8 *data, gsize len, gboolean descriptors, gboolean *done, GError **error)
 {
     const guint8 *end = memchr(data, '\n', MIN(len, CBUS_SASL_LINE_MAX));
     CbusSpan line;
@@ -74,14 +69,12 @@ cbus_sasl_receive(const guint8 *data, gsize len, gboolean descriptors, GByteArra
         return -1;
     }
     line = (CbusSpan){(const char *)data, end - 1 - data};
-    if (descriptors && says(line, "OK")) {
-        say(out, "NEGOTIATE_UNIX_FD\r\n");
-    } else if (says(line, "OK") || (descriptors && (says(line, "AGREE_UNIX_FD") || says(line, "ERROR")))) {
-        say(out, "BEGIN\r\n");
-        *done = TRUE;
-    } else {
+    if (descriptors && says(line, "OK"))
+        return end + 1 - data; /* its word on descriptors is to come */
+    if (!says(line, "OK") && !(descriptors && (says(line, "AGREE_UNIX_FD") || says(line, "ERROR")))) {
         set_refused(line, error);
         return -1;
     }
+    *done = TRUE;
     return end + 1 - data;
 }

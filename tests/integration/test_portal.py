@@ -553,8 +553,8 @@ def test_run_leaves_the_terminal_to_the_command(stack):
         text = text.split(until, 1)[1]
 
     read("web1:")
-    os.write(master, b"sleep 1000\n")
-    read("sleep 1000")
+    os.write(master, b"sh -c 'echo be''gun; sleep 1000'\n")
+    read("begun")
     os.write(master, b"\x03")
     read("web1:")
     os.write(master, b"exit 6\n")
