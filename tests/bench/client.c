@@ -209,6 +209,22 @@ bench_client_send(BenchClient *client)
     g_byte_array_append(client->out, client->body, (guint)client->body_len);
 }
 
+void
+bench_client_get(BenchClient *client, const char *destination, const char *path, const char *interface,
+                 const char *property)
+{
+    const CbusHeader header = {
+        .endian = G_BYTE_ORDER == G_LITTLE_ENDIAN ? 'l' : 'B',
+        .type = CBUS_MESSAGE_CALL,
+        .serial = ++client->serial,
+        .path = cbus_span(path),
+        .interface = CBUS_SPAN_LITERAL("org.freedesktop.DBus.Properties"),
+        .member = CBUS_SPAN_LITERAL("Get"),
+        .destination = cbus_span(destination),
+    };
+    cbus_message_append(client->out, &header, "ss", interface, property);
+}
+
 static gboolean
 echo(BenchClient *client, const CbusMessage *call)
 {

@@ -15,6 +15,9 @@ void bench_client_prepare(BenchClient *client, const char *destination, const ch
 /* Queues one call; bench_client_flush() writes what is queued. */
 void bench_client_send(BenchClient *client);
 void bench_client_flush(BenchClient *client);
+/* Queues one Properties.Get instead. */
+void bench_client_get(BenchClient *client, const char *destination, const char *path, const char *interface,
+                      const char *property);
 /* Blocks until at least one reply is there; returns how many came. Error replies abort with their text. */
 guint bench_client_receive(BenchClient *client);
 

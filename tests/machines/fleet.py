@@ -82,10 +82,11 @@ class NatsServer:
 
 
 class SessionBus:
-    """A private dbus-daemon, as a login session has one."""
+    """A private dbus-daemon, as a login session has one. POLICY: more of its default policy."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, policy=""):
         self.directory = pathlib.Path(directory)
+        self.policy = policy
         self.process = None
         self.address = None
 
@@ -101,7 +102,11 @@ class SessionBus:
   <auth>EXTERNAL</auth>
   <policy context="default">
     <allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/>
+    {self.policy}
   </policy>
+  <limit name="max_completed_connections">100000</limit>
+  <limit name="max_incomplete_connections">10000</limit>
+  <limit name="max_connections_per_user">100000</limit>
   <limit name="max_incoming_bytes">1000000000</limit>
   <limit name="max_outgoing_bytes">1000000000</limit>
   <limit name="max_message_size">134217728</limit>
