@@ -223,6 +223,20 @@ def test_a_hundred_clients_at_once(portal, direct):
     wait_for(lambda: not any(has_owner(direct, c.get_unique_name()) for c in clients), "all to be gone")
 
 
+def test_a_flood_is_answered_whole(stack, portal):
+    """dbus-test-tool: 20 000 calls, 100 under way, over four connections one after the other."""
+    with subprocess.Popen(["dbus-test-tool", "echo", "--name=com.example.DBusEcho"], stdin=subprocess.DEVNULL,
+                          env={**os.environ, "DBUS_SESSION_BUS_ADDRESS": stack.remote.address}) as echo:
+        try:
+            direct = connect(stack.remote.address)
+            wait_for(lambda: has_owner(direct, "com.example.DBusEcho"), "the echo service")
+            direct.close_sync(None)
+            run("dbus-test-tool", "spam", "--dest=com.example.DBusEcho", "--count=20000", "--queue=100", "--messages-per-conn=5000",
+                env={"DBUS_SESSION_BUS_ADDRESS": portal}, timeout=60)
+        finally:
+            echo.kill()
+
+
 # --- clients that exist -------------------------------------------------------------------------------------------
 
 PYTHON_CLIENTS = {
