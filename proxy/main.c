@@ -14,6 +14,7 @@
 #include "link/ssh_agent.h"
 #include "proxy/proxy.h"
 #include "proxy/runtime_dir.h"
+#include "proxy/signal_rules.h"
 
 #include "link/settings.h"
 
@@ -35,6 +36,7 @@ static const CbusSetting settings_table[] = {
     {"bus", NULL, "session", "The bus to serve", "session|system|ADDRESS"},
     {"known-machines", NULL, NULL, "Pinned machines (~/.config/cbus/known_machines)", "FILE"},
     {"known-only", NULL, NULL, "List pinned machines only", NULL},
+    {"signals", NULL, NULL, "Match rules of the signals to mirror (all)", "RULE[;RULE…]"},
     {"runtime-dir", NULL, NULL, "For sockets and the lock ($XDG_RUNTIME_DIR/cbus)", "DIR"},
     {"context", NULL, NULL, "NATS servers and login as in a context of the nats command", "NAME"},
     {"creds", "NATS_CREDENTIALS_FILE", NULL, "NATS login: a .creds file", "FILE"},
@@ -157,7 +159,12 @@ run_loop(CbusLoop *loop, const CbusSettings *settings, CbusSigner *signer, const
 {
     g_autofree char *known =
         path_or(settings, "known-machines", g_get_user_config_dir(), "cbus/known_machines");
+    g_auto(GStrv) signals = cbus_signal_rules_parse(cbus_settings_get(settings, "signals"), error);
+    if (signals == NULL) {
+        return FALSE;
+    }
     CbusProxyOptions options = {
+        .signals = (const char *const *)signals,
         .bus = cbus_settings_get(settings, "bus"),
         .known_machines = known,
         .runtime_dir = cbus_runtime_dir_path(runtime_dir),

@@ -24,12 +24,14 @@ CbusMirror *
 cbus_mirror_new(CbusLoop *loop, CbusFront *front, CbusNodeStore *store, const CbusKey *machine,
                 const CbusMirrorHandler *handler, gpointer user_data)
 {
+    static const char *const every_signal[] = {"type='signal'", NULL};
     CbusMirror *self = g_new0(CbusMirror, 1);
     g_autoptr(GString) path = g_string_new(NULL);
 
     self->loop = loop;
     self->front = front;
     self->store = store;
+    self->signals = every_signal;
     self->handler = *handler;
     self->user_data = user_data;
     cbus_nkey_encode(machine, self->nkey);
@@ -80,6 +82,12 @@ cbus_mirror_set_label(CbusMirror *self, const char *label)
 {
     g_free(self->label);
     self->label = g_strdup(label);
+}
+
+void
+cbus_mirror_set_signals(CbusMirror *self, const char *const *rules)
+{
+    self->signals = rules;
 }
 
 void

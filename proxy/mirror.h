@@ -25,6 +25,10 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(CbusMirror, cbus_mirror_free)
 void cbus_mirror_set_label(CbusMirror *mirror, const char *label);
 void cbus_mirror_set_absence(CbusMirror *mirror, const char *error_name, const char *message);
 
+/* The match rules of the signals that are repeated, from the next link on; borrowed. Every signal unless set.
+ */
+void cbus_mirror_set_signals(CbusMirror *mirror, const char *const *rules);
+
 /* The roster owns the link and its handler, and passes on what concerns the mirror's channels. */
 void cbus_mirror_link_up(CbusMirror *mirror, CbusLink *link); /* borrowed until link_down */
 /* Call while LINK's counters are still valid: sent calls are answered NoReply, unsent ones Offline. */

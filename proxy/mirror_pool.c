@@ -179,7 +179,7 @@ channel_free(CbusMirror *self, CbusChannel *channel)
     g_free(channel);
 }
 
-/* Hello, the match and the questions after names leave in one packet behind OPEN. */
+/* Hello, the matches and the questions after names leave in one packet behind OPEN. */
 static CbusChannel *
 open_with_matches(CbusMirror *self)
 {
@@ -190,7 +190,8 @@ open_with_matches(CbusMirror *self)
                                .destination = CBUS_SPAN_LITERAL(CBUS_DRIVER_NAME)};
     CbusChannel *channel = channel_open(self);
 
-    (void)cbus_mirror_pool_ask(self, channel, header, "type='signal'", &match);
+    for (guint i = 0; self->signals[i] != NULL; i++)
+        (void)cbus_mirror_pool_ask(self, channel, header, self->signals[i], &match);
     cbus_mirror_names_ask(self, channel);
     return channel;
 }

@@ -122,6 +122,7 @@ struct _CbusMirror {
     GQueue waiting;                 /* of CbusWaiting, for the names */
     guint32 next_tree;
 
+    const char *const *signals; /* match rules; borrowed */
     guint64 signals_lost;
     gboolean overflowing;
     GSource *lost_notice;

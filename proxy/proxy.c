@@ -31,6 +31,7 @@ struct _CbusProxy {
     gpointer user_data;
     char *known_file, *runtime_dir;
     gboolean known_only, stopping, over;
+    const char *const *signals;
     CbusFront *front;
     CbusNats *nats;
     CbusRoster *roster;
@@ -165,6 +166,7 @@ on_ready(CbusFront *front, GDBusConnection *connection, gpointer user_data)
     cbus_nkey_encode(&proxy->signer->public_key, nkey);
     proxy->roster = cbus_roster_new(proxy->loop, proxy->front, proxy->nats, proxy->signer, proxy->runtime_dir,
                                     proxy->known_only, &roster_handler, proxy);
+    cbus_roster_set_signals(proxy->roster, proxy->signals);
     proxy->known = cbus_known_new(proxy->loop, proxy->known_file, on_known, proxy, &error);
     if (proxy->known != NULL) {
         proxy->objects = cbus_objects_new(front, connection, proxy->roster, nkey, &error);
@@ -264,6 +266,7 @@ cbus_proxy_new(CbusLoop *loop, const CbusProxyOptions *options, CbusSigner *sign
     proxy->known_file = g_strdup(options->known_machines);
     proxy->runtime_dir = g_strdup(options->runtime_dir);
     proxy->known_only = options->known_only;
+    proxy->signals = options->signals;
 
     CbusNatsOptions nats = options->nats;
     nats.signer = nats.identity != NULL ? sign_nonce : NULL;

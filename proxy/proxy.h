@@ -12,6 +12,7 @@ typedef struct {
     const char *known_machines;
     const char *runtime_dir; /* absolute, ours, private and locked */
     gboolean known_only;
+    const char *const *signals; /* match rules; outlive the proxy */
 } CbusProxyOptions;
 
 /* The proxy ended: REASON is NULL after cbus_proxy_stop(), else it says what can not be had. Once, from the

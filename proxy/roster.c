@@ -26,7 +26,8 @@ struct _CbusRoster {
     gpointer user_data;
     const char *runtime_dir;
     gboolean known_only, closing;
-    CbusMachine *dropping; /* its link is not to be made again */
+    const char *const *signals; /* NULL: every signal */
+    CbusMachine *dropping;      /* its link is not to be made again */
     CbusBudget *budget;
     CbusNodeStore *store;
     CbusDialer *dialer;
@@ -94,6 +95,9 @@ add(CbusRoster *roster, const CbusKey *key, const char *pinned_name)
     CbusMachine *machine = cbus_machine_new(roster->loop, roster->front, roster->store, roster->runtime_dir,
                                             key, pinned_name, &handler, roster);
     g_hash_table_insert(roster->machines, (gpointer)cbus_machine_key(machine), machine);
+    if (roster->signals != NULL) {
+        cbus_mirror_set_signals(cbus_machine_mirror(machine), roster->signals);
+    }
     if (pinned_name == NULL) {
         roster->unpinned++;
     }
@@ -307,6 +311,12 @@ cbus_roster_free(CbusRoster *roster)
     cbus_known_machines_free(roster->known);
     g_hash_table_unref(roster->machines);
     g_free(roster);
+}
+
+void
+cbus_roster_set_signals(CbusRoster *roster, const char *const *rules)
+{
+    roster->signals = rules;
 }
 
 void

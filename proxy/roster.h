@@ -27,6 +27,8 @@ CbusRoster *cbus_roster_new(CbusLoop *loop, CbusFront *front, CbusNats *nats, Cb
 void cbus_roster_free(CbusRoster *roster);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CbusRoster, cbus_roster_free)
 
+/* The match rules of the signals that are mirrored, for machines that are listed from now on; borrowed. */
+void cbus_roster_set_signals(CbusRoster *roster, const char *const *rules);
 /* KNOWN: (transfer full). Machines appear, vanish and change their names accordingly. */
 void cbus_roster_set_known(CbusRoster *roster, CbusKnownMachines *known);
 void cbus_roster_nats_up(CbusRoster *roster);

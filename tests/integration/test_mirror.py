@@ -269,3 +269,33 @@ def test_calls_of_a_caller_that_left_are_forgotten(stack):
         assert not any(hanging)
         client.close()
     assert stack.call("Echo", "(v)", GLib.Variant("u", 2)) == (2,)
+
+
+def test_signals_are_narrowed_by_match_rules(own):
+    own.proxy.terminate()
+    own.proxy_options = ["--signals", "type='signal',interface='com.example.Test',member='Emitted',path='/com/example/Test/child'"]
+    own.start_proxy()
+    own.wait_online()
+    client = own.new_client()
+    client.watch()
+    below = own.path(below=PATH)
+    own.call("Emit", "(o)", "/unwanted")
+    own.client.call(NAME, below, "org.freedesktop.DBus.Properties", "Set", "(ssv)", TEST, "Level", GLib.Variant("u", 43))
+    own.call("Emit", "(o)", "/wanted", below=PATH + "/child")
+    own.call("Own", "(s)", "com.example.Third")
+    client.wait(lambda: any(s[2] == "NameOwnerChanged" and s[3][0] == "com.example.Third" for s in client.signals), "the name")
+    assert "com.example.Third" in own.property("Services")
+    seen = [(s[0], s[3]) for s in client.signals if s[1] in (TEST, "org.freedesktop.DBus.Properties") and s[0] != own.machine]
+    assert sorted(seen) == [(own.path(name, PATH + "/child"), (own.path(name, "/wanted"),))
+                            for name in ("com.example.One", "com.example.Two")]
+
+
+def test_a_match_rule_that_no_bus_takes_is_refused_at_start(own):
+    own.proxy.terminate()
+    own.proxy_options = ["--signals", "member='a b'"]
+    own.start_proxy()
+    assert own.proxy.process.wait(5) == 1
+    assert "member='a b'" in own.proxy.log()
+    own.proxy_options = []
+    own.start_proxy()
+    own.wait_online()
