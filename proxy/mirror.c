@@ -12,7 +12,8 @@
  * What is where: mirror_calls.c forwards calls and relays replies; mirror_pool.c owns the remote connections
  * (channels) and their tables of pending calls; mirror_names.c knows who is on the remote bus;
  * mirror_signals.c re-emits; mirror_driver.c decides what of the remote driver is reachable;
- * mirror_introspect.c answers browsers. They share mirror_private.h.
+ * mirror_introspect.c answers browsers; mirror_ask.c lets the proxy itself be a caller. They share
+ * mirror_private.h.
  *
  * A mirror outlives links. While there is none, `link` is NULL, no channel exists, the names are unknown and
  * every call is answered by the absence error that the roster set. Everything runs on the loop thread; no
@@ -177,30 +178,40 @@ cbus_mirror_channel_closed(CbusMirror *self, guint32 id, const char *error_name,
     return TRUE;
 }
 
-void
-cbus_mirror_call(CbusMirror *self, const CbusPlace *place, const CbusMessage *call, const guint8 *bytes)
+CbusService *
+cbus_mirror_admit(CbusMirror *self, const CbusPlace *place, const CbusMessage *call)
 {
     g_autoptr(CbusService) service = NULL;
 
     if (self->link == NULL) {
-        cbus_front_reply_error(self->front, call, self->absence_error, "%s", self->absence_message);
-        return;
+        cbus_mirror_reply_error(self, call, self->absence_error, "%s", self->absence_message);
+        return NULL;
     }
     if (!cbus_link_is_open(self->link)) {
-        cbus_front_reply_error(self->front, call, CBUS_ERROR_OFFLINE,
-                               "%s: its link has just ended; the call was not executed: try again later",
-                               self->label);
-        return;
+        cbus_mirror_reply_error(self, call, CBUS_ERROR_OFFLINE,
+                                "%s: its link has just ended; the call was not executed: try again later",
+                                self->label);
+        return NULL;
     }
     service = cbus_mirror_service(self, place->service);
     if (cbus_mirror_names_absent(self, service)) {
-        cbus_front_reply_error(self->front, call, CBUS_DBUS_ERROR("UnknownObject"),
-                               "%s has no service %s, neither running nor activatable; its Services property "
-                               "lists those it has",
-                               self->label, place->service);
-        return;
+        cbus_mirror_reply_error(self, call, CBUS_DBUS_ERROR("UnknownObject"),
+                                "%s has no service %s, neither running nor activatable; its Services "
+                                "property lists those it has",
+                                self->label, place->service);
+        return NULL;
     }
     if (cbus_mirror_driver_call(self, place, call) || cbus_mirror_systemd_call(self, place, call))
+        return NULL;
+    return g_steal_pointer(&service);
+}
+
+void
+cbus_mirror_call(CbusMirror *self, const CbusPlace *place, const CbusMessage *call, const guint8 *bytes)
+{
+    g_autoptr(CbusService) service = cbus_mirror_admit(self, place, call);
+
+    if (service == NULL)
         return;
     if (cbus_span_is(call->member, "Introspect") && call->signature.len == 0 &&
         (call->interface.len == 0 || cbus_span_is(call->interface, CBUS_INTROSPECTABLE))) {

@@ -55,13 +55,17 @@ cbus_pending_free(CbusPending *pending)
 }
 
 void
-cbus_mirror_answer_error(CbusMirror *self, const CbusCaller *caller, guint32 serial, const char *name,
+cbus_mirror_answer_error(CbusMirror *self, CbusCaller *caller, guint32 serial, const char *name,
                          const char *message)
 {
     const CbusMessage call = {
         .endian = 'l', .type = CBUS_MESSAGE_CALL, .serial = serial, .sender = cbus_span(caller->name)};
 
-    if (!caller->gone)
+    if (caller->gone)
+        return;
+    if (caller->answer != NULL)
+        cbus_mirror_ask_answer_error(self, caller, name, message);
+    else
         cbus_front_reply_error(self->front, &call, name, "%s", message);
 }
 
@@ -108,8 +112,8 @@ refuse_call(CbusMirror *self, const CbusMessage *call, const GError *error)
         name = CBUS_DBUS_ERROR("NotSupported");
     else if (g_error_matches(error, CBUS_MESSAGE_FAULT, CBUS_MESSAGE_FAULT_LIMIT))
         name = CBUS_DBUS_ERROR("LimitsExceeded");
-    cbus_front_reply_error(self->front, call, name, "%s: %s; the call was not executed", self->label,
-                           error->message);
+    cbus_mirror_reply_error(self, call, name, "%s: %s; the call was not executed", self->label,
+                            error->message);
 }
 
 static gboolean
@@ -177,8 +181,8 @@ cbus_mirror_forward(CbusMirror *self, CbusService *service, CbusSpan path, const
     if (!queue_full(self, &cause))
         channel = cbus_mirror_pool_pick(self, wants_reply, &error_name, &cause);
     if (channel == NULL) {
-        cbus_front_reply_error(self->front, call, error_name,
-                               "%s: %s; the call was not executed: try again later", self->label, cause);
+        cbus_mirror_reply_error(self, call, error_name, "%s: %s; the call was not executed: try again later",
+                                self->label, cause);
         return;
     }
     if (!build_call(self, channel, service, path, call, &error)) {
@@ -200,7 +204,7 @@ cbus_mirror_forward(CbusMirror *self, CbusService *service, CbusSpan path, const
 
 /* The call was answered, but not in a way that could be passed on. */
 static void
-answer_lost_reply(CbusMirror *self, const CbusCaller *caller, guint32 serial, const GError *fault)
+answer_lost_reply(CbusMirror *self, CbusCaller *caller, guint32 serial, const GError *fault)
 {
     const char *name = CBUS_DBUS_ERROR("NoReply");
     g_autofree char *text = g_strdup_printf("%s: %s; the call was executed, but its reply can not be shown",
@@ -213,8 +217,36 @@ answer_lost_reply(CbusMirror *self, const CbusCaller *caller, guint32 serial, co
     cbus_mirror_answer_error(self, caller, serial, name, text);
 }
 
+static gboolean
+relay_to_bus(CbusMirror *self, const CbusHeader *header, const CbusMessage *reply,
+             const CbusTranslation *translation, GError **error)
+{
+    gboolean done;
+
+    if (cbus_front_pending(self->front) + reply->size > CBUS_MIRROR_FRONT_BYTES) {
+        g_set_error_literal(error, CBUS_MESSAGE_FAULT, CBUS_MESSAGE_FAULT_LIMIT,
+                            "too many bytes wait for the session bus");
+        return FALSE;
+    }
+    done = cbus_mirror_append(cbus_front_begin(self->front), header, reply, translation, error);
+    cbus_front_end(self->front);
+    return done;
+}
+
+static gboolean
+relay_to_asker(CbusMirror *self, CbusCaller *caller, const CbusHeader *header, const CbusMessage *reply,
+               const CbusTranslation *translation, GError **error)
+{
+    g_autoptr(GByteArray) message = g_byte_array_new();
+
+    if (!cbus_mirror_append(message, header, reply, translation, error))
+        return FALSE;
+    cbus_mirror_ask_answer(self, caller, message);
+    return TRUE;
+}
+
 gboolean
-cbus_mirror_relay(CbusMirror *self, const CbusCaller *caller, guint32 serial, const CbusService *service,
+cbus_mirror_relay(CbusMirror *self, CbusCaller *caller, guint32 serial, const CbusService *service,
                   const CbusMessage *reply, GError **error)
 {
     const CbusTranslation translation = {.direction = CBUS_TO_LOCAL, .prefix = cbus_span(service->prefix)};
@@ -225,27 +257,23 @@ cbus_mirror_relay(CbusMirror *self, const CbusCaller *caller, guint32 serial, co
         .serial = cbus_front_serial(self->front),
         .reply_serial = serial,
         .error_name = reply->error_name,
-        .destination = cbus_span(caller->name),
+        .destination = cbus_span(caller->answer == NULL ? caller->name : NULL),
         .signature = reply->signature,
     };
     g_autoptr(GError) fault = NULL;
+    gboolean done = FALSE;
 
     if (caller->gone)
         return TRUE;
-    if (cbus_mirror_has_descriptors(reply)) {
+    if (cbus_mirror_has_descriptors(reply))
         fault = g_error_new_literal(CBUS_MESSAGE_FAULT, CBUS_MESSAGE_FAULT_DESCRIPTORS,
                                     "the reply holds file descriptors, which can not cross");
-    } else if (cbus_front_pending(self->front) + reply->size > CBUS_MIRROR_FRONT_BYTES) {
-        fault = g_error_new_literal(CBUS_MESSAGE_FAULT, CBUS_MESSAGE_FAULT_LIMIT,
-                                    "too many bytes wait for the session bus");
-    } else {
-        gboolean done =
-            cbus_mirror_append(cbus_front_begin(self->front), &header, reply, &translation, &fault);
-
-        cbus_front_end(self->front);
-        if (done)
-            return TRUE;
-    }
+    else if (caller->answer != NULL)
+        done = relay_to_asker(self, caller, &header, reply, &translation, &fault);
+    else
+        done = relay_to_bus(self, &header, reply, &translation, &fault);
+    if (done)
+        return TRUE;
     answer_lost_reply(self, caller, serial, fault);
     if (g_error_matches(fault, CBUS_MESSAGE_FAULT, CBUS_MESSAGE_FAULT_INVALID)) {
         g_propagate_error(error, g_steal_pointer(&fault));
@@ -308,7 +336,7 @@ cbus_mirror_decline(CbusMirror *self, CbusChannel *channel, const CbusMessage *c
 static void
 fail_one(CbusMirror *self, const CbusPending *pending, gboolean sent, const char *refusal, const char *cause)
 {
-    const CbusCaller *caller = pending->asked == CBUS_ASKED_CALL ? pending->caller : pending->waiting->caller;
+    CbusCaller *caller = pending->asked == CBUS_ASKED_CALL ? pending->caller : pending->waiting->caller;
     guint32 serial = pending->asked == CBUS_ASKED_CALL ? pending->caller_serial : pending->waiting->serial;
     g_autofree char *text = NULL;
 

@@ -67,13 +67,13 @@ cbus_mirror_driver_call(CbusMirror *self, const CbusPlace *place, const CbusMess
     if (!g_str_equal(place->service, CBUS_DRIVER_NAME))
         return FALSE;
     if (is_method(call, CBUS_DRIVER_NAME, "AddMatch") || is_method(call, CBUS_DRIVER_NAME, "RemoveMatch")) {
-        cbus_front_reply_empty(self->front, call);
+        cbus_mirror_reply_empty(self, call);
         return TRUE;
     }
     if (is_allowed(call))
         return FALSE;
-    cbus_front_reply_error(
-        self->front, call, CBUS_DBUS_ERROR("AccessDenied"),
+    cbus_mirror_reply_error(
+        self, call, CBUS_DBUS_ERROR("AccessDenied"),
         "%s: %.*s of the bus driver is not mirrored, since all callers share the mirror's "
         "connections; use the portal of the machine: it gives you a connection of your own",
         self->label, (int)call->member.len, call->member.text);
@@ -88,7 +88,7 @@ cbus_mirror_systemd_call(CbusMirror *self, const CbusPlace *place, const CbusMes
         !(is_method(call, CBUS_SYSTEMD_MANAGER, "Subscribe") ||
           is_method(call, CBUS_SYSTEMD_MANAGER, "Unsubscribe")))
         return FALSE;
-    cbus_front_reply_empty(self->front, call);
+    cbus_mirror_reply_empty(self, call);
     return TRUE;
 }
 

@@ -34,7 +34,9 @@
 typedef struct {
     guint refs;
     gboolean gone;
-    char name[]; /* unique, on the session bus */
+    CbusMirrorAnswer answer; /* of a call of the proxy's own; NULL for callers on the session bus */
+    gpointer user_data;
+    char name[]; /* unique on the session bus, or mirror_ask.c's */
 } CbusCaller;
 
 typedef struct {
@@ -121,6 +123,7 @@ struct _CbusMirror {
     char **names;                   /* sorted; NULL: to be made */
     GQueue waiting;                 /* of CbusWaiting, for the names */
     guint32 next_tree;
+    guint64 last_ask;
 
     const char *const *signals; /* match rules; borrowed */
     guint64 signals_lost;
@@ -138,11 +141,25 @@ cbus_mirror_seconds(void)
     return (guint32)(g_get_monotonic_time() / G_USEC_PER_SEC);
 }
 
+/* mirror_ask.c */
+/* As the front's functions of these names, but for calls of the proxy's own, too. */
+void cbus_mirror_reply_error(CbusMirror *self, const CbusMessage *call, const char *error_name,
+                             const char *format, ...) G_GNUC_PRINTF(4, 5);
+void cbus_mirror_reply_empty(CbusMirror *self, const CbusMessage *call);
+/* Hands MESSAGE, which is a whole one, to who asked for it. */
+void cbus_mirror_ask_answer(CbusMirror *self, CbusCaller *caller, const GByteArray *message);
+void cbus_mirror_ask_answer_error(CbusMirror *self, CbusCaller *caller, const char *name,
+                                  const char *message);
+
+/* mirror.c */
+/* The service that CALL may be forwarded to, or NULL: it was answered. */
+CbusService *cbus_mirror_admit(CbusMirror *self, const CbusPlace *place, const CbusMessage *call);
+
 /* mirror_calls.c */
 CbusCaller *cbus_mirror_caller(CbusMirror *self, CbusSpan name); /* a new reference */
 void cbus_caller_unref(CbusCaller *caller);
 /* Answers SERIAL of CALLER unless it is gone. */
-void cbus_mirror_answer_error(CbusMirror *self, const CbusCaller *caller, guint32 serial, const char *name,
+void cbus_mirror_answer_error(CbusMirror *self, CbusCaller *caller, guint32 serial, const char *name,
                               const char *message);
 /* Appends HEADER and MESSAGE's body, checked and translated; OUT is cut back on failure. */
 gboolean cbus_mirror_append(GByteArray *out, const CbusHeader *header, const CbusMessage *message,
@@ -152,9 +169,8 @@ void cbus_mirror_forward(CbusMirror *self, CbusService *service, CbusSpan path, 
 /* A reply from CHANNEL, which may be closed by it. */
 void cbus_mirror_replied(CbusMirror *self, CbusChannel *channel, const CbusMessage *reply);
 /* A REPLY as it came, but for its paths, to SERIAL of CALLER. FALSE: the remote sent rubbish. */
-gboolean cbus_mirror_relay(CbusMirror *self, const CbusCaller *caller, guint32 serial,
-                           const CbusService *service, const CbusMessage *reply,
-                           GError **error) G_GNUC_WARN_UNUSED_RESULT;
+gboolean cbus_mirror_relay(CbusMirror *self, CbusCaller *caller, guint32 serial, const CbusService *service,
+                           const CbusMessage *reply, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* A call that a remote peer made to our connection. */
 void cbus_mirror_decline(CbusMirror *self, CbusChannel *channel, const CbusMessage *call);
 /* Answers all that is pending in CHANNEL. Serials up to DEPARTED were sent. REFUSAL: error name for the
