@@ -6,7 +6,9 @@
  * here is trusted (it is our process) yet framed and viewed as any message, since the front reads its type.
  *
  * GDBus reads its socket as fast as it can and queues without bound, so the bound is kept here: only so many
- * calls may be unanswered, each of at most a size that no method of ours exceeds. It closes the connection
+ * calls may be unanswered, of 64 KiB each. Larger ones (Cluster's Invoke has arguments and a list of
+ * machines) are taken only while few are, whatever their size, so that large ones are few. It closes the
+ * connection
  * when it can not decode a message; callers therefore check bodies before they hand a call over.
  *
  * Fences: an answer that GDBus has computed travels through its worker thread and the socketpair, while our
@@ -24,6 +26,8 @@
 
 #define CALL_LIMIT      (64 * 1024) /* bytes of one call to our own objects */
 #define CALLS_LIMIT     1024        /* unanswered */
+#define LARGE_LIMIT     (4 * 1024 * 1024)
+#define LARGE_CALLS     16 /* unanswered, above which no large call is taken */
 #define QUOTA           (2 * (gsize)CALL_LIMIT * CALLS_LIMIT)
 #define FENCE_PATH      "/ie/bmcgee/CBus"
 #define FENCE_INTERFACE "ie.bmcgee.CBus1.Fence"
@@ -158,8 +162,9 @@ cbus_front_gdbus_reply(CbusFrontGDBus *self, const guint8 *bytes, gsize size)
 gboolean
 cbus_front_gdbus_call(CbusFrontGDBus *self, const CbusMessage *call, const guint8 *bytes)
 {
-    if (self->bus == NULL || self->unanswered >= CALLS_LIMIT || call->size > CALL_LIMIT ||
-        cbus_bus_pending(self->bus) + call->size > QUOTA) {
+    gboolean large = call->size > CALL_LIMIT;
+    if (self->bus == NULL || self->unanswered >= (large ? LARGE_CALLS : CALLS_LIMIT) ||
+        call->size > LARGE_LIMIT || cbus_bus_pending(self->bus) + call->size > QUOTA) {
         return FALSE;
     }
     if ((call->flags & CBUS_FLAG_NO_REPLY) == 0) {

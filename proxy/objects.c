@@ -22,6 +22,7 @@ struct _CbusObjects {
     CbusFront *front;
     GDBusConnection *connection;
     CbusRoster *roster;
+    CbusCluster *cluster;
     char *nkey;
     guint cluster_id, manager_id;
     GHashTable *ids; /* CbusMachine → its registration */
@@ -35,6 +36,14 @@ get_cluster_property(GDBusConnection *connection, const char *sender, const char
 {
     const CbusObjects *objects = user_data;
     return g_variant_new_string(g_str_equal(name, "NKey") ? objects->nkey : CBUS_VERSION);
+}
+
+static void
+call_cluster(GDBusConnection *connection, const char *sender, const char *path, const char *interface,
+             const char *method, GVariant *arguments, GDBusMethodInvocation *invocation, gpointer user_data)
+{
+    const CbusObjects *objects = user_data;
+    cbus_cluster_call(objects->cluster, method, arguments, invocation);
 }
 
 static GVariant *
@@ -145,19 +154,21 @@ cbus_objects_changed(CbusObjects *objects, CbusMachine *machine, GVariant *chang
 }
 
 CbusObjects *
-cbus_objects_new(CbusFront *front, GDBusConnection *connection, CbusRoster *roster, const char *nkey,
-                 GError **error)
+cbus_objects_new(CbusFront *front, GDBusConnection *connection, CbusRoster *roster, CbusCluster *cluster,
+                 const char *nkey, GError **error)
 {
-    static const GDBusInterfaceVTable cluster = {.get_property = get_cluster_property};
+    static const GDBusInterfaceVTable cluster_vtable = {.method_call = call_cluster,
+                                                        .get_property = get_cluster_property};
     static const GDBusInterfaceVTable manager = {.method_call = call_manager};
     g_autoptr(CbusObjects) objects = g_new0(CbusObjects, 1);
     objects->front = front;
     objects->connection = g_object_ref(connection);
     objects->roster = roster;
+    objects->cluster = cluster;
     objects->nkey = g_strdup(nkey);
     objects->ids = g_hash_table_new(NULL, NULL);
     objects->cluster_id = g_dbus_connection_register_object(
-        connection, CBUS_ROOT_PATH, cbus_interface_cluster(), &cluster, objects, NULL, error);
+        connection, CBUS_ROOT_PATH, cbus_interface_cluster(), &cluster_vtable, objects, NULL, error);
     if (objects->cluster_id == 0) {
         return NULL;
     }

@@ -35,6 +35,7 @@ struct _CbusProxy {
     CbusFront *front;
     CbusNats *nats;
     CbusRoster *roster;
+    CbusCluster *cluster;
     CbusRouter *router;
     CbusObjects *objects;
     CbusKnown *known;
@@ -147,6 +148,9 @@ static void
 on_caller_gone(CbusFront *front, const char *unique_name, gpointer user_data)
 {
     CbusProxy *proxy = user_data;
+    if (proxy->cluster != NULL) {
+        cbus_cluster_caller_gone(proxy->cluster, unique_name);
+    }
     if (proxy->roster != NULL) {
         cbus_roster_caller_gone(proxy->roster, unique_name);
     }
@@ -167,15 +171,16 @@ on_ready(CbusFront *front, GDBusConnection *connection, gpointer user_data)
     proxy->roster = cbus_roster_new(proxy->loop, proxy->front, proxy->nats, proxy->signer, proxy->runtime_dir,
                                     proxy->known_only, &roster_handler, proxy);
     cbus_roster_set_signals(proxy->roster, proxy->signals);
+    proxy->cluster = cbus_cluster_new(proxy->loop, proxy->roster);
     proxy->known = cbus_known_new(proxy->loop, proxy->known_file, on_known, proxy, &error);
     if (proxy->known != NULL) {
-        proxy->objects = cbus_objects_new(front, connection, proxy->roster, nkey, &error);
+        proxy->objects = cbus_objects_new(front, connection, proxy->roster, proxy->cluster, nkey, &error);
     }
     if (error != NULL) {
         end(proxy, error);
         return;
     }
-    proxy->router = cbus_router_new(proxy->roster);
+    proxy->router = cbus_router_new(proxy->roster, proxy->cluster);
 }
 
 static void
@@ -227,6 +232,7 @@ take_down(CbusProxy *proxy)
     g_clear_pointer(&proxy->known, cbus_known_free);
     g_clear_pointer(&proxy->objects, cbus_objects_free);
     g_clear_pointer(&proxy->roster, cbus_roster_free);
+    g_clear_pointer(&proxy->cluster, cbus_cluster_free); /* whose calls the roster has answered now */
 }
 
 void

@@ -8,7 +8,8 @@
  *
  * GDBus answers Peer and Introspect at any path, existing or not, so it only sees calls for objects that
  * exist, and Peer outside our tree (which the specification binds to no object). A call to our own objects
- * that wants no reply changes nothing and is dropped: it would cost GDBus memory that nobody counts.
+ * that wants no reply is not GDBus's: it would cost memory that nobody counts. Cluster's Invoke is passed on
+ * by itself; all else changes nothing and is dropped.
  *
  * Paths come from any program on the bus: they are valid object paths (checked in the view) and else
  * anything. Loop thread only. */
@@ -17,9 +18,11 @@
 #include "introspect/node.h"
 #include "introspect/path.h"
 #include "proxy/interfaces.h"
+#include "wire/body.h"
 
 struct _CbusRouter {
     CbusRoster *roster;
+    CbusCluster *cluster;
 };
 
 /* The nodes above the root, and the child of each on the way to it. */
@@ -96,10 +99,17 @@ call_outside(CbusFront *front, const CbusMessage *call)
 }
 
 static gboolean
-call_root(CbusRouter *router, CbusFront *front, const CbusMessage *call)
+call_root(CbusRouter *router, CbusFront *front, const CbusMessage *call, const guint8 *bytes)
 {
     if (!is_introspect(call)) {
-        return drop_silent(call);
+        if (!drop_silent(call)) {
+            return FALSE;
+        }
+        if ((call->interface.text == NULL || cbus_span_is(call->interface, CBUS_INTERFACE_CLUSTER)) &&
+            cbus_body_check(call->body, call->body_len, call->endian, call->signature, NULL)) {
+            cbus_cluster_send(router->cluster, call, bytes);
+        }
+        return TRUE;
     }
     g_autoptr(GPtrArray) machines = cbus_roster_list(router->roster);
     g_autofree const char **children = g_new0(const char *, machines->len + 1);
@@ -178,7 +188,7 @@ cbus_router_call(CbusRouter *router, CbusFront *front, const CbusMessage *call, 
         return call_outside(front, call);
     }
     if (place.kind == CBUS_PLACE_ROOT) {
-        return call_root(router, front, call);
+        return call_root(router, front, call, bytes);
     }
     if (place.kind == CBUS_PLACE_UNKNOWN) {
         refuse_unknown(router, front, call);
@@ -197,10 +207,11 @@ cbus_router_call(CbusRouter *router, CbusFront *front, const CbusMessage *call, 
 }
 
 CbusRouter *
-cbus_router_new(CbusRoster *roster)
+cbus_router_new(CbusRoster *roster, CbusCluster *cluster)
 {
     CbusRouter *router = g_new0(CbusRouter, 1);
     router->roster = roster;
+    router->cluster = cluster;
     return router;
 }
 

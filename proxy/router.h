@@ -1,12 +1,13 @@
 /* What happens with a method call: mirrored, answered here, or handed to GDBus. Loop thread only. */
 #pragma once
+#include "proxy/cluster.h"
 #include "proxy/front.h"
 #include "proxy/roster.h"
 
 typedef struct _CbusRouter CbusRouter;
 
-/* ROSTER is borrowed. */
-CbusRouter *cbus_router_new(CbusRoster *roster);
+/* ROSTER and CLUSTER are borrowed. */
+CbusRouter *cbus_router_new(CbusRoster *roster, CbusCluster *cluster);
 void cbus_router_free(CbusRouter *router);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CbusRouter, cbus_router_free)
 

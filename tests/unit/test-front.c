@@ -321,7 +321,7 @@ test_a_flood_is_answered_whole(Fixture *fixture, gconstpointer data)
 static void
 test_an_oversized_call_is_refused(Fixture *fixture, gconstpointer data)
 {
-    g_autofree char *text = g_strnfill(100 * 1000, 'x');
+    g_autofree char *text = g_strnfill(5 * 1000 * 1000, 'x');
     private_bus_assert_error(&fixture->bus, NAME, PATH, INTERFACE, "Echo", g_variant_new("(s)", text),
                              CBUS_DBUS_ERROR("LimitsExceeded"), "too large");
 }

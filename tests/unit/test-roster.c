@@ -87,6 +87,7 @@ typedef struct {
     PrivateBus bus;
     CbusFront *front;
     CbusRoster *roster;
+    CbusCluster *cluster;
     CbusRouter *router;
     CbusObjects *objects;
     CbusBudget *budget;
@@ -138,8 +139,10 @@ on_ready(CbusFront *front, GDBusConnection *connection, gpointer user_data)
     g_autoptr(GError) error = NULL;
     fixture->roster =
         cbus_roster_new(&fixture->bus.loop, fixture->front, NULL, NULL, NULL, known_only, &handler, fixture);
-    fixture->router = cbus_router_new(fixture->roster);
-    fixture->objects = cbus_objects_new(front, connection, fixture->roster, "UOPERATOR", &error);
+    fixture->cluster = cbus_cluster_new(&fixture->bus.loop, fixture->roster);
+    fixture->router = cbus_router_new(fixture->roster, fixture->cluster);
+    fixture->objects =
+        cbus_objects_new(front, connection, fixture->roster, fixture->cluster, "UOPERATOR", &error);
     g_assert_no_error(error);
 }
 
@@ -204,6 +207,7 @@ tear_down(Fixture *fixture, gconstpointer data)
     g_clear_pointer(&fixture->router, cbus_router_free);
     g_clear_pointer(&fixture->objects, cbus_objects_free);
     g_clear_pointer(&fixture->roster, cbus_roster_free);
+    g_clear_pointer(&fixture->cluster, cbus_cluster_free);
     g_clear_pointer(&fixture->front, cbus_front_free);
     cbus_budget_free(fixture->budget);
     private_bus_down(&fixture->bus);
