@@ -519,6 +519,18 @@ test_a_refused_key_learns_why(World *world, gconstpointer data)
 }
 
 static void
+test_a_key_removed_between_hello_and_finish_is_refused(World *world, gconstpointer data)
+{
+    /* The agent's signature comes late, so that the finish is still to come when the hello is heard. */
+    WAIT_UNTIL(world->hello->len == CBUS_HELLO_BYTES);
+    g_assert_cmpuint(world->agent.accepted, ==, 0);
+    world->agent.closed = TRUE;
+    WAIT_UNTIL(world->proxy.state == CBUS_DIAL_UNAUTHORIZED);
+    g_assert_cmpuint(world->agent.accepted, ==, 0);
+    g_assert_null(world->proxy.link);
+}
+
+static void
 test_a_replayed_hello_does_no_harm(World *world, gconstpointer data)
 {
     char subject[CBUS_SUBJECT_MAX];
@@ -746,6 +758,7 @@ main(int argc, char **argv)
     ADD(a_dead_agent_is_noticed_and_said);
     ADD(a_farewell_ends_the_link_soon);
     ADD(a_refused_key_learns_why);
+    ADD(a_key_removed_between_hello_and_finish_is_refused);
     ADD(a_replayed_hello_does_no_harm);
     ADD(junk_on_every_subject_changes_nothing);
     ADD(a_genuine_proxy_gets_in_after_a_flood);
