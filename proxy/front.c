@@ -17,6 +17,8 @@
  * behind a fence (front_gdbus.c) with all that follows it, so that an answer computed before the signal's
  * change reaches the client before the signal. Each fence remembers where in the held bytes it begins.
  *
+ * On the system bus a call waits until the bus driver has said whose it is (front_callers.c).
+ *
  * The bus is trusted to be a bus (senders are true), callers are not: headers are viewed before anything
  * else, bodies are checked before GDBus sees them, and what is no message for us is dropped or answered,
  * never fatal.
@@ -25,6 +27,7 @@
 #include "proxy/front.h"
 
 #include "link/log.h"
+#include "proxy/front_callers.h"
 #include "proxy/front_gdbus.h"
 #include "wire/body.h"
 #include "wire/key.h"
@@ -49,6 +52,8 @@ struct _CbusFront {
     char *name, *address;
     CbusBus *bus; /* NULL once it is lost: what is sent goes to SINK */
     CbusFrontGDBus *gdbus;
+    CbusFrontCallers *callers; /* NULL: all are ours */
+    guint32 uid;               /* ours */
     GByteArray *sink;
     guint32 serial;
     guint32 match_serial, request_serial, release_serial; /* 0: no answer awaited */
@@ -317,9 +322,45 @@ on_name_reply(CbusFront *front, const CbusMessage *reply)
     }
 }
 
+static guint32
+ask_user(const char *name, gpointer user_data)
+{
+    CbusFront *front = user_data;
+    CbusHeader header = driver_header(front, "GetConnectionUnixUser");
+    cbus_message_append(cbus_front_begin(front), &header, "s", name);
+    cbus_front_end(front);
+    return header.serial;
+}
+
+static void
+deliver_call(const CbusMessage *call, const guint8 *bytes, gpointer user_data)
+{
+    CbusFront *front = user_data;
+    if (!front->handler.call(front, call, bytes, front->user_data)) {
+        hand_to_gdbus(front, call, bytes);
+    }
+}
+
+static void
+refuse_call(const CbusMessage *call, gpointer user_data)
+{
+    cbus_front_reply_error(user_data, call, CBUS_DBUS_ERROR("LimitsExceeded"),
+                           "too many calls wait for the bus to say whose they are; the call was not "
+                           "executed: try again");
+}
+
+guint32
+cbus_front_uid(const CbusFront *front, CbusSpan sender)
+{
+    return front->callers != NULL ? cbus_front_callers_uid(front->callers, sender) : front->uid;
+}
+
 static void
 on_own_reply(CbusFront *front, const CbusMessage *reply)
 {
+    if (front->callers != NULL && cbus_front_callers_reply(front->callers, reply)) {
+        return;
+    }
     if (reply->reply_serial == front->request_serial) {
         front->request_serial = 0;
         on_name_reply(front, reply);
@@ -347,6 +388,9 @@ on_driver_signal(CbusFront *front, const CbusMessage *signal)
         if (cbus_cursor_string(&cursor, &name) && cbus_cursor_string(&cursor, &old_owner) &&
             cbus_cursor_string(&cursor, &new_owner) && name.len > 0 && name.text[0] == ':' &&
             new_owner.len == 0) {
+            if (front->callers != NULL) {
+                cbus_front_callers_gone(front->callers, name.text);
+            }
             front->handler.caller_gone(front, name.text, front->user_data);
         }
     } else if (cbus_span_is(signal->member, "NameLost") && cbus_span_is(signal->signature, "s")) {
@@ -372,8 +416,8 @@ on_bus_message(CbusBus *bus, const guint8 *bytes, gsize size, gpointer user_data
     }
     switch (message.type) {
         case CBUS_MESSAGE_CALL:
-            if (!front->handler.call(front, &message, bytes, front->user_data)) {
-                hand_to_gdbus(front, &message, bytes);
+            if (front->callers == NULL || !cbus_front_callers_take(front->callers, &message, bytes)) {
+                deliver_call(&message, bytes, front);
             }
             break;
         case CBUS_MESSAGE_SIGNAL:
@@ -411,6 +455,8 @@ cbus_front_new(CbusLoop *loop, const char *address, const char *name, const Cbus
                                                         .connected = on_gdbus_connected,
                                                         .fence = on_gdbus_fence,
                                                         .closed = on_gdbus_closed};
+    static const CbusFrontCallersHandler callers_handler = {
+        .ask = ask_user, .deliver = deliver_call, .refuse = refuse_call};
     int fd = cbus_bus_connect(address, error);
     if (fd < 0) {
         return NULL;
@@ -421,6 +467,10 @@ cbus_front_new(CbusLoop *loop, const char *address, const char *name, const Cbus
     front->name = g_strdup(name);
     front->address = g_strdup(address);
     front->serial = OURS;
+    front->uid = geteuid();
+    if (g_str_equal(address, "system")) {
+        front->callers = cbus_front_callers_new(&callers_handler, front);
+    }
     front->sink = g_byte_array_new();
     front->fences = g_array_new(FALSE, FALSE, sizeof(gsize));
     front->bus = cbus_bus_new(loop, fd, CBUS_BUS_CLIENT, geteuid(), CBUS_MESSAGE_MAX, QUOTA, &bus_handler,
@@ -440,6 +490,7 @@ cbus_front_free(CbusFront *front)
     }
     g_clear_pointer(&front->gdbus, cbus_front_gdbus_free);
     g_clear_pointer(&front->bus, cbus_bus_free);
+    g_clear_pointer(&front->callers, cbus_front_callers_free);
     g_clear_pointer(&front->held, g_byte_array_unref);
     g_array_unref(front->fences);
     g_byte_array_unref(front->sink);

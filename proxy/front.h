@@ -47,6 +47,9 @@ void cbus_front_release(CbusFront *front);
 void cbus_front_free(CbusFront *front);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CbusFront, cbus_front_free)
 
+/* The local user behind SENDER, a unique name that called: on the system bus as the bus driver says, or
+ * G_MAXUINT32 when it does not; on any other bus us. */
+guint32 cbus_front_uid(const CbusFront *front, CbusSpan sender);
 guint32 cbus_front_serial(CbusFront *front); /* a fresh one, at or above 2³¹ */
 /* Builds one message in place in the outgoing queue (wire/message.h functions, serial from
  * cbus_front_serial). */

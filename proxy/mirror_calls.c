@@ -179,7 +179,8 @@ cbus_mirror_forward(CbusMirror *self, CbusService *service, CbusSpan path, const
         return;
     }
     if (!queue_full(self, &cause))
-        channel = cbus_mirror_pool_pick(self, wants_reply, &error_name, &cause);
+        channel = cbus_mirror_pool_pick(self, cbus_front_uid(self->front, call->sender), wants_reply,
+                                        &error_name, &cause);
     if (channel == NULL) {
         cbus_mirror_reply_error(self, call, error_name, "%s: %s; the call was not executed: try again later",
                                 self->label, cause);

@@ -14,6 +14,7 @@
  * ends, or when a TREE takes longer than a minute. Loop thread only.
  */
 #include "proxy/mirror_private.h"
+#include <unistd.h>
 
 #define FRESH_US (2 * G_USEC_PER_SEC)
 #define KNOWN_US (30 * G_USEC_PER_SEC)
@@ -122,7 +123,7 @@ ask_object(CbusMirror *self, CbusWaiting *waiting)
     const CbusPending pending = {.asked = CBUS_ASKED_OBJECT, .waiting = waiting};
     const char *error_name = CBUS_DBUS_ERROR("LimitsExceeded");
     const char *cause = "too much waits to be sent to this machine";
-    CbusChannel *channel = cbus_mirror_pool_pick(self, TRUE, &error_name, &cause);
+    CbusChannel *channel = cbus_mirror_pool_pick(self, (guint32)geteuid(), TRUE, &error_name, &cause);
     g_autofree char *text = NULL;
 
     if (channel != NULL && cbus_mirror_pool_ask(self, channel, header, NULL, &pending))

@@ -5,6 +5,9 @@
  * else to a new one; with eight full, LimitsExceeded. The main channel also has the signals, so that replies
  * and signals stay in the remote bus's order for as long as there is no crowd.
  *
+ * A channel has the calls of one local user, whom it names to the agent's audit: on the system bus there are
+ * several, elsewhere there is one. The main channel is the proxy's own user's.
+ *
  * Retiring: a channel most of whose calls nobody waits for (their callers are gone) or that are older than
  * ten minutes takes no new calls, and is closed when no living caller waits on it; the remote bus then
  * forgets those calls, as it does for any client that leaves. A main channel that retires is first succeeded
@@ -146,7 +149,7 @@ cbus_mirror_pool_ask(CbusMirror *self, CbusChannel *channel, CbusHeader header, 
 }
 
 static CbusChannel *
-channel_open(CbusMirror *self)
+channel_open(CbusMirror *self, guint32 uid)
 {
     static const CbusPending hello = {.asked = CBUS_ASKED_HELLO};
     const CbusHeader header = {.path = CBUS_SPAN_LITERAL(CBUS_DRIVER_PATH),
@@ -155,7 +158,8 @@ channel_open(CbusMirror *self)
                                .destination = CBUS_SPAN_LITERAL(CBUS_DRIVER_NAME)};
     CbusChannel *channel = g_new0(CbusChannel, 1);
 
-    channel->id = cbus_link_open(self->link, (guint32)getuid());
+    channel->id = cbus_link_open(self->link, uid);
+    channel->uid = uid;
     channel->next_serial = 1;
     channel->used = cbus_mirror_seconds();
     channel->pending = g_hash_table_new(NULL, NULL);
@@ -188,7 +192,7 @@ open_with_matches(CbusMirror *self)
                                .interface = CBUS_SPAN_LITERAL(CBUS_DRIVER_NAME),
                                .member = CBUS_SPAN_LITERAL("AddMatch"),
                                .destination = CBUS_SPAN_LITERAL(CBUS_DRIVER_NAME)};
-    CbusChannel *channel = channel_open(self);
+    CbusChannel *channel = channel_open(self, (guint32)geteuid());
 
     for (guint i = 0; self->signals[i] != NULL; i++)
         (void)cbus_mirror_pool_ask(self, channel, header, self->signals[i], &match);
@@ -225,35 +229,13 @@ cbus_mirror_pool_promote(CbusMirror *self, CbusChannel *channel)
 }
 
 static gboolean
-usable(CbusChannel *channel)
+usable(CbusChannel *channel, guint32 uid)
 {
+    if (channel->uid != uid)
+        return FALSE;
     if (channel->next_serial >= CBUS_MIRROR_LAST_SERIAL)
         channel->retired = TRUE;
     return !channel->retired && channel->waiting < CBUS_MIRROR_PENDING;
-}
-
-CbusChannel *
-cbus_mirror_pool_pick(CbusMirror *self, gboolean wants_reply, const char **error_name, const char **cause)
-{
-    if (self->main == NULL) {
-        *error_name = CBUS_ERROR_OFFLINE;
-        *cause = self->away;
-        return NULL;
-    }
-    if (usable(self->main) || (!wants_reply && !self->main->retired))
-        return self->main;
-    for (guint i = 0; i < self->channels->len; i++) {
-        CbusChannel *channel = g_ptr_array_index(self->channels, i);
-
-        if (usable(channel))
-            return channel;
-    }
-    cbus_mirror_pool_review(self);
-    if (self->channels->len < CBUS_MIRROR_CHANNELS)
-        return channel_open(self);
-    *error_name = CBUS_DBUS_ERROR("LimitsExceeded");
-    *cause = "768 calls to this machine have not been answered yet";
-    return NULL;
 }
 
 /* How many of CHANNEL's calls are past hope, and how many of all have somebody waiting. */
@@ -305,6 +287,47 @@ cbus_mirror_pool_review(CbusMirror *self)
     if (self->main != NULL && self->main->retired && self->heir == NULL &&
         self->channels->len < CBUS_MIRROR_CHANNELS)
         self->heir = open_with_matches(self);
+}
+
+/* Room for a user without a channel: one of another user's goes that nobody waits on. */
+static void
+evict(CbusMirror *self)
+{
+    for (guint i = 0; i < self->channels->len; i++) {
+        CbusChannel *channel = g_ptr_array_index(self->channels, i);
+
+        if (channel != self->main && channel != self->heir && channel->waiting == 0 && channel->trees == 0) {
+            channel_close(self, channel);
+            return;
+        }
+    }
+}
+
+CbusChannel *
+cbus_mirror_pool_pick(CbusMirror *self, guint32 uid, gboolean wants_reply, const char **error_name,
+                      const char **cause)
+{
+    if (self->main == NULL) {
+        *error_name = CBUS_ERROR_OFFLINE;
+        *cause = self->away;
+        return NULL;
+    }
+    if (usable(self->main, uid) || (self->main->uid == uid && !wants_reply && !self->main->retired))
+        return self->main;
+    for (guint i = 0; i < self->channels->len; i++) {
+        CbusChannel *channel = g_ptr_array_index(self->channels, i);
+
+        if (usable(channel, uid))
+            return channel;
+    }
+    cbus_mirror_pool_review(self);
+    if (self->channels->len == CBUS_MIRROR_CHANNELS)
+        evict(self);
+    if (self->channels->len < CBUS_MIRROR_CHANNELS)
+        return channel_open(self, uid);
+    *error_name = CBUS_DBUS_ERROR("LimitsExceeded");
+    *cause = "768 calls to this machine have not been answered yet";
+    return NULL;
 }
 
 static void

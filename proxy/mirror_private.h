@@ -85,6 +85,7 @@ typedef struct {
 
 typedef struct {
     guint32 id;          /* on the link */
+    guint32 uid;         /* the local user whose calls it has, as claimed in OPEN */
     guint32 next_serial; /* the n-th message has serial n: departed counters compare with it */
     GHashTable *pending; /* serial → CbusPending */
     guint waiting;       /* CALL and OBJECT entries among them */
@@ -181,9 +182,10 @@ void cbus_pending_free(CbusPending *pending);
 
 /* mirror_pool.c */
 CbusChannel *cbus_mirror_pool_find(const CbusMirror *self, guint32 id);
-/* A channel for one more call, or NULL with ERROR_NAME and CAUSE (both static or the mirror's) set. */
-CbusChannel *cbus_mirror_pool_pick(CbusMirror *self, gboolean wants_reply, const char **error_name,
-                                   const char **cause) G_GNUC_WARN_UNUSED_RESULT;
+/* A channel for one more call of the local user UID, or NULL with ERROR_NAME and CAUSE (both static or the
+ * mirror's) set. */
+CbusChannel *cbus_mirror_pool_pick(CbusMirror *self, guint32 uid, gboolean wants_reply,
+                                   const char **error_name, const char **cause) G_GNUC_WARN_UNUSED_RESULT;
 void cbus_mirror_pool_open_main(CbusMirror *self);
 void cbus_mirror_pool_promote(CbusMirror *self, CbusChannel *channel);
 /* Sends MESSAGE, which was built with CHANNEL's next serial. FALSE: the channel's queue is full. */

@@ -1,6 +1,7 @@
 /* The front's and the link's functions as a test wants them: everything is recorded, nothing is sent. */
 #include "fake-mirror.h"
 #include <sodium.h>
+#include <unistd.h>
 
 guint32
 cbus_front_serial(CbusFront *front)
@@ -81,6 +82,12 @@ cbus_front_reply_string(CbusFront *front, const CbusMessage *call, const char *t
     front_reply(front, call, NULL, g_variant_new("(s)", text));
 }
 
+guint32
+cbus_front_uid(const CbusFront *front, CbusSpan sender)
+{
+    return front->uid;
+}
+
 static FakeChannel *
 by_id(const CbusLink *link, guint32 id)
 {
@@ -96,6 +103,7 @@ cbus_link_open(CbusLink *link, guint32 uid)
 
     channel->id = link->channels->len + 1;
     channel->sent = g_ptr_array_new_with_free_func(g_object_unref);
+    channel->uid = uid;
     channel->departed = G_MAXUINT64;
     g_ptr_array_add(link->channels, channel);
     return channel->id;
@@ -216,6 +224,7 @@ fake_new(void)
     fake->loop.context = fake->context;
     fake->front.building = g_byte_array_new();
     fake->front.serial = 0x80000000u;
+    fake->front.uid = geteuid();
     g_queue_init(&fake->front.out);
     fake->link.channels = g_ptr_array_new_with_free_func(channel_free);
     g_queue_init(&fake->link.trees);

@@ -8,6 +8,7 @@ typedef struct {
     guint32 id;
     GPtrArray *sent;  /* of GDBusMessage, in order */
     guint64 departed; /* G_MAXUINT64: all */
+    guint32 uid;      /* as claimed in OPEN */
     gboolean full, closed;
 } FakeChannel;
 
@@ -16,6 +17,7 @@ struct _CbusFront {
     GQueue out; /* of GDBusMessage */
     guint32 serial;
     gsize pending;
+    guint32 uid; /* whose calls these are */
 };
 
 typedef struct {

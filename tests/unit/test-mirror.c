@@ -1,6 +1,7 @@
 /* The mirror's calls, channels and faults, between a front and a link that only record. */
 #include "fake-mirror.h"
 #include <gio/gunixfdlist.h>
+#include <unistd.h>
 
 static const char *const names[] = {"com.example.A=:1.5", NULL};
 #define A "com.example.A"
@@ -203,6 +204,55 @@ test_spreads_hung_calls_over_eight_channels(void)
 }
 
 static void
+test_gives_each_local_user_channels_of_its_own(void)
+{
+    Fake *fake = settled();
+
+    g_assert_cmpuint(fake_channel(fake, 0)->uid, ==, geteuid());
+    fake->front.uid = 70001;
+    fake_ping(fake, ":1.7", A);
+    g_assert_cmpuint(fake->link.channels->len, ==, 2);
+    g_assert_cmpuint(fake_channel(fake, 1)->uid, ==, 70001);
+    /* Hello and the call: no match, so that signals come once. */
+    g_assert_cmpuint(fake_channel(fake, 1)->sent->len, ==, 2);
+    g_assert_cmpstr(g_dbus_message_get_member(fake_last(fake, 1)), ==, "Ping");
+    fake_ping(fake, ":1.8", A);
+    g_assert_cmpuint(fake->link.channels->len, ==, 2);
+    fake->front.uid = G_MAXUINT32;
+    fake_ping(fake, ":1.9", A);
+    g_assert_cmpuint(fake_channel(fake, 2)->uid, ==, G_MAXUINT32);
+    fake->front.uid = geteuid();
+    fake_ping(fake, ":1.10", A);
+    g_assert_cmpuint(fake->link.channels->len, ==, 3);
+    g_assert_cmpstr(g_dbus_message_get_member(fake_last(fake, 0)), ==, "Ping");
+    fake_free(fake);
+}
+
+/* Eight channels are the bound: who has none takes that of a user whom nobody waits for, or has to wait. */
+static void
+test_shares_the_channels_among_local_users(void)
+{
+    Fake *fake = settled();
+    guint32 serial;
+
+    for (guint i = 1; i <= 7; i++) {
+        fake->front.uid = 70000 + i;
+        fake_ping(fake, ":1.7", A);
+    }
+    g_assert_cmpuint(fake_open_channels(fake), ==, 8);
+    fake->front.uid = 70008;
+    serial = fake_ping(fake, ":1.8", A);
+    fake_assert_error(fake, serial, "org.freedesktop.DBus.Error.LimitsExceeded", "try again later");
+    fake_reply(fake, 3, fake_last(fake, 3), NULL);
+    g_object_unref(g_queue_pop_head(&fake->front.out));
+    fake_ping(fake, ":1.8", A);
+    g_assert_true(fake_channel(fake, 3)->closed);
+    g_assert_cmpuint(fake_channel(fake, 8)->uid, ==, 70008);
+    g_assert_cmpuint(fake_open_channels(fake), ==, 8);
+    fake_free(fake);
+}
+
+static void
 test_closes_channels_whose_callers_are_gone(void)
 {
     Fake *fake = settled();
@@ -379,6 +429,8 @@ main(int argc, char **argv)
     g_test_add_func("/mirror/refuses-what-can-not-cross", test_refuses_what_can_not_cross);
     g_test_add_func("/mirror/names-what-is-absent", test_names_what_is_absent);
     g_test_add_func("/mirror/pool", test_spreads_hung_calls_over_eight_channels);
+    g_test_add_func("/mirror/local-users", test_gives_each_local_user_channels_of_its_own);
+    g_test_add_func("/mirror/local-users-share", test_shares_the_channels_among_local_users);
     g_test_add_func("/mirror/pool-retires", test_closes_channels_whose_callers_are_gone);
     g_test_add_func("/mirror/late-reply", test_drops_the_late_reply_of_a_caller_that_is_gone);
     g_test_add_func("/mirror/sent-and-unsent", test_tells_sent_from_unsent_when_the_link_is_lost);
