@@ -91,7 +91,7 @@ reject(CbusSaslServer *server, GByteArray *out)
 static CbusSpan
 split(CbusSpan line, CbusSpan *rest)
 {
-    const char *space = memchr(line.text, ' ', line.len);
+    const char *space = line.len > 0 ? memchr(line.text, ' ', line.len) : NULL;
 
     if (space == NULL) {
         *rest = (CbusSpan){NULL, 0};

@@ -26,7 +26,7 @@ class Demo:
         """Prints a command, runs it on the session bus, prints (the first LINES of) its output and returns all of it."""
         print("$ " + shlex.join(argv), flush=True)
         done = subprocess.run(argv, text=True, capture_output=True, env=self.fleet.environment, check=False)
-        output = done.stdout.rstrip("\n").split("\n")
+        output = done.stdout.splitlines()
         if lines is not None and len(output) > lines:
             for line in output[:lines]:
                 print("  " + line)

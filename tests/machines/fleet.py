@@ -153,7 +153,7 @@ class Fleet:
 
     def _start(self):
         build = build_directory()
-        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="cbus-fleet-", dir="/var/tmp"))
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="cbus-", dir=os.environ.get("CBUS_FLEET_TMP", "/var/tmp")))
         self.stack.callback(shutil.rmtree, self.directory, ignore_errors=True)
         self.operator_key = self.directory / "operator" / "id_ed25519"
         self.operator_key.parent.mkdir(mode=0o700)

@@ -4,33 +4,53 @@ import pathlib
 import signal
 import subprocess
 import sys
+import tempfile
+
+import pytest
 
 HERE = pathlib.Path(__file__).parent
 
 
-def leftovers():
-    mounts = [line for line in pathlib.Path("/proc/self/mounts").read_text().splitlines() if line.startswith("cbus-")]
-    directories = list(pathlib.Path("/var/tmp").glob("cbus-fleet-*"))
-    return set(mounts), set(directories)
+@pytest.fixture
+def place():
+    """Where the demo keeps its machines: on the disk of the root, as an overlay needs it."""
+    directory = pathlib.Path(tempfile.mkdtemp(prefix="cd-", dir="/var/tmp"))
+    yield directory
+    directory.rmdir()
 
 
-def test_the_demo_shows_the_main_job_and_leaves_nothing():
-    before = leftovers()
-    done = subprocess.run([sys.executable, "-B", str(HERE / "demo.py")], text=True, capture_output=True, timeout=180, check=False)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert done.stdout.count('s "multi-user.target"') == 3
-    assert "JobRemoved" in done.stdout
-    assert leftovers() == before
+def leftovers(place):
+    mounts = [line for line in pathlib.Path("/proc/self/mounts").read_text().splitlines() if str(place) in line]
+    processes = []
+    for command in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if str(place).encode() in command.read_bytes():
+                processes.append(command)
+        except OSError:
+            pass
+    return mounts + processes + list(place.iterdir())
 
 
-def test_ctrl_c_ends_the_demo_and_everything_it_started():
-    before = leftovers()
-    demo = subprocess.Popen([sys.executable, "-B", str(HERE / "demo.py")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            env={**os.environ, "PYTHONUNBUFFERED": "1"})
+def start(place, **kwargs):
+    return subprocess.Popen([sys.executable, "-B", str(HERE / "demo.py")], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            env={**os.environ, "CBUS_FLEET_TMP": str(place), "PYTHONUNBUFFERED": "1"}, **kwargs)
+
+
+def test_the_demo_shows_the_main_job_and_leaves_nothing(place):
+    demo = start(place)
+    out, err = demo.communicate(timeout=180)
+    assert demo.returncode == 0, out[-3000:] + err[-3000:]
+    assert out.count('s "multi-user.target"') == 3
+    assert "JobRemoved" in out
+    assert leftovers(place) == []
+
+
+def test_ctrl_c_ends_the_demo_and_everything_it_started(place):
+    demo = start(place)
     for line in demo.stdout:
         if line.startswith("$ busctl --user --no-pager tree"):
             break
     demo.send_signal(signal.SIGINT)
     demo.communicate(timeout=30)
     assert demo.returncode == 130
-    assert leftovers() == before
+    assert leftovers(place) == []
