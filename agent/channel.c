@@ -188,9 +188,7 @@ forward(CbusAgentChannel *self, const CbusMessage *message, const guint8 *data)
 static void
 filter_asks(const guint8 *data, gsize size, gpointer user_data)
 {
-    CbusAgentChannel *self = user_data;
-
-    cbus_bus_send(self->bus, data, size);
+    cbus_bus_send(((CbusAgentChannel *)user_data)->bus, data, size);
 }
 
 static gboolean
@@ -463,17 +461,13 @@ cbus_agent_channel_new(const CbusHost *host, CbusLink *link, guint32 id, const C
 void
 cbus_agent_channel_set_policy(CbusAgentChannel *self, const CbusPolicy *policy)
 {
-    static const CbusFilterHandler filter_handler = {.forward = record_and_send,
-                                                     .ask = filter_asks,
-                                                     .deliver = filter_delivers,
-                                                     .denied = filter_denied,
-                                                     .ready = walk_early,
-                                                     .failed = filter_failed};
+    static const CbusFilterHandler on_filter = {record_and_send, filter_asks, filter_delivers,
+                                                filter_denied,   walk_early,  filter_failed};
 
     if (self->filter != NULL)
         cbus_filter_set_policy(self->filter, policy);
     else if (policy != NULL)
-        self->filter = cbus_filter_new(policy, self->host->name, &filter_handler, self);
+        self->filter = cbus_filter_new(policy, self->host->name, &on_filter, self);
 }
 
 guint32

@@ -42,9 +42,9 @@ class Judged(Stack):
         self.other.spawn([sys.executable, TOP / "tests/integration/service.py", OTHER], stdout=subprocess.PIPE, text=True,
                          env={**os.environ, "DBUS_SESSION_BUS_ADDRESS": self.remote.address})
         assert self.other.process.stdout.readline() == "ready\n", self.other.log()
-        self.agent.spawn([BUILD / "agent/cbus-agent", *self.agent_options()])
+        self.agent.spawn([BUILD / "agent/cbus-agent", *self.judged_options()])
 
-    def agent_options(self):
+    def judged_options(self):
         return ["--config", self.config, "--nats", self.nats.url, "--key", self.machine_key, "--authorized-keys",
                 self.authorized, "--bus", self.remote.address, "--name", "remote-host"]
 
@@ -222,7 +222,7 @@ def own_judged():
 
 
 def check(stack, *args):
-    result = subprocess.run([str(BUILD / "agent/cbus-agent"), *[str(a) for a in stack.agent_options()], *args],
+    result = subprocess.run([str(BUILD / "agent/cbus-agent"), *[str(a) for a in stack.judged_options()], *args],
                             capture_output=True, text=True, timeout=20, check=False)
     return result.returncode, result.stdout + result.stderr
 
