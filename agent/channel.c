@@ -8,8 +8,7 @@
  * which would make the proxy end the link, and whatever claims to be org.freedesktop.DBus.Local. A call that
  * is not passed on is answered with an error that says why; a reply that is not passed on becomes an error.
  *
- * With a policy, what passes so far is judged by agent/filter.c; without one that costs a comparison with
- * NULL.
+ * What passes so far is judged by agent/filter.c, if there is a policy.
  *
  * Until the connector has given us a connection, messages wait here: 256 KiB and the one that went over it.
  * Afterwards the bus connection queues them, up to its quota; a bus that does not read loses the channel. The
