@@ -7,7 +7,7 @@
  *
  * A claimed name never stands beside a pinned one that it could be taken for, nor beside an equal claim of
  * another machine that was there before: names are what people type next. Whenever pins change every claim is
- * judged again.
+ * judged again, and those that were not shown are when a machine leaves.
  *
  * Who is listed is decided here alone; who is reachable, by a link alone. Presence is a hint from anybody.
  *
@@ -105,11 +105,25 @@ add(CbusRoster *roster, const CbusKey *key, const char *pinned_name)
     return machine;
 }
 
+/* A name that was given up may be shown of who else claims it. */
+static void
+review_nameless(CbusRoster *roster)
+{
+    g_autoptr(GPtrArray) listed = cbus_roster_list(roster);
+    for (guint i = 0; i < listed->len; i++) {
+        CbusMachine *machine = g_ptr_array_index(listed, i);
+        if (cbus_machine_name(machine)[0] == '\0') {
+            cbus_machine_review_name(machine);
+        }
+    }
+}
+
 /* The link closes while the machine is still listed, so that its last change is told before it vanishes. */
 static void
 drop(CbusRoster *roster, CbusMachine *machine, const char *reason)
 {
     CbusKey key = *cbus_machine_key(machine);
+    gboolean named = cbus_machine_name(machine)[0] != '\0';
     if (!cbus_machine_is_pinned(machine)) {
         roster->unpinned--;
     }
@@ -120,6 +134,9 @@ drop(CbusRoster *roster, CbusMachine *machine, const char *reason)
     g_hash_table_steal(roster->machines, &key);
     roster->handler.removed(roster, machine, roster->user_data);
     cbus_machine_free(machine);
+    if (named) {
+        review_nameless(roster);
+    }
 }
 
 /* ---- what the dialer says ---- */

@@ -89,6 +89,16 @@ def test_two_machines_that_claim_one_name(fleet):
     assert "db1" in fleet.of(first.nkey, "LastError")
 
 
+def test_claimed_name_is_free_again_when_its_machine_leaves(fleet):
+    first = fleet.add("db1", "agent-a")
+    second = fleet.add("db1", "agent-b")
+    assert fleet.of(second.nkey, "Name") == ""
+    first.terminate()
+    wait_for(lambda: fleet.of(second.nkey, "Name") == "db1", "the name to pass on")
+    assert fleet.of(second.nkey, "LastError") == ""
+    assert first.nkey not in fleet.listed()
+
+
 @pytest.mark.parametrize("claim", ["web1", "WEB1", "we.b1", "web-1"])
 def test_claimed_name_can_not_imitate_a_pinned_one(fleet, claim):
     agent = fleet.add(claim, "agent-a")
@@ -153,7 +163,8 @@ def test_flood_of_announced_keys_is_bounded(fleet):
     assert fleet.property("Online") is True
     assert slowest < 3, "the pinned machine was kept waiting"
     grown = fleet.resident() - before
-    assert grown < 16 * 1024, f"{grown} KiB for {UNPINNED_MAX} listed strangers"
+    sanitized = b"__asan_init" in (BUILD / "proxy/cbus-proxy").read_bytes()  # keeps what was freed
+    assert sanitized or grown < 16 * 1024, f"{grown} KiB for {UNPINNED_MAX} listed strangers"
     print(f"slowest call {slowest * 1000:.0f} ms, grown {grown} KiB")
     broker.close()
     # They vanish as they came.
