@@ -290,6 +290,9 @@ on_answer(const CbusMessage *message, const guint8 *bytes, gpointer user_data)
 static void
 ask_all(Gathering *gathering, const GPtrArray *nkeys, const Call *call)
 {
+    CbusMessage message = call->message;
+
+    message.sender = cbus_span(g_dbus_method_invocation_get_sender(gathering->invocation));
     gathering->asking = TRUE;
     /* Entries must not move: answers point to them. */
     g_array_set_size(gathering->asked, nkeys->len);
@@ -307,7 +310,7 @@ ask_all(Gathering *gathering, const GPtrArray *nkeys, const Call *call)
         }
         gathering->waiting++;
         asked->mirror = cbus_machine_mirror(machine);
-        asked->ask = cbus_mirror_ask(asked->mirror, &call->place, &call->message, on_answer, asked);
+        asked->ask = cbus_mirror_ask(asked->mirror, &call->place, &message, on_answer, asked);
     }
     gathering->asking = FALSE;
 }
@@ -383,6 +386,7 @@ cbus_cluster_send(CbusCluster *cluster, const CbusMessage *call, const guint8 *b
     if (nkeys == NULL ||
         !call_build(&each, CBUS_CLUSTER_INVOKE, arguments, g_dbus_message_get_flags(message), NULL))
         return;
+    each.message.sender = call->sender;
     for (guint i = 0; i < nkeys->len; i++) {
         CbusMachine *machine = find_machine(cluster, nkeys->pdata[i]);
 

@@ -218,7 +218,7 @@ cbus_mirror_call(CbusMirror *self, const CbusPlace *place, const CbusMessage *ca
         cbus_mirror_introspect(self, service, place->path, call);
         return;
     }
-    cbus_mirror_forward(self, service, place->path, call);
+    cbus_mirror_forward(self, service, place->path, call, cbus_front_uid(self->front, call->sender));
 }
 
 void

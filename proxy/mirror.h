@@ -52,8 +52,9 @@ void cbus_mirror_caller_gone(CbusMirror *mirror, const char *unique_name);
 /* A return or an error, as a session bus caller would get it, and its bytes; borrowed. The mirror must not be
  * entered from it. */
 typedef void (*CbusMirrorAnswer)(const CbusMessage *answer, const guint8 *bytes, gpointer user_data);
-/* A call of the proxy's own, of which PLACE's service and path count; CALL's sender and serial do not. ANSWER
- * is called once, maybe before this returns, unless CALL wants no reply. Returns what cancels it. */
+/* A call of the proxy's own, of which PLACE's service and path count; CALL's serial does not, and its sender
+ * is on whose account it is. ANSWER is called once, maybe before this returns, unless CALL wants no reply.
+ * Returns what cancels it. */
 guint64 cbus_mirror_ask(CbusMirror *mirror, const CbusPlace *place, const CbusMessage *call,
                         CbusMirrorAnswer answer, gpointer user_data);
 /* The answer is not wanted any more; nothing happens when it came already. */

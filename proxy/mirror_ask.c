@@ -34,7 +34,7 @@ cbus_mirror_ask(CbusMirror *self, const CbusPlace *place, const CbusMessage *cal
     }
     service = cbus_mirror_admit(self, place, &own);
     if (service != NULL)
-        cbus_mirror_forward(self, service, place->path, &own);
+        cbus_mirror_forward(self, service, place->path, &own, cbus_front_uid(self->front, call->sender));
     return self->last_ask;
 }
 

@@ -165,7 +165,8 @@ trim_scratch(CbusMirror *self)
 }
 
 void
-cbus_mirror_forward(CbusMirror *self, CbusService *service, CbusSpan path, const CbusMessage *call)
+cbus_mirror_forward(CbusMirror *self, CbusService *service, CbusSpan path, const CbusMessage *call,
+                    guint32 uid)
 {
     gboolean wants_reply = (call->flags & CBUS_FLAG_NO_REPLY) == 0;
     const char *error_name = CBUS_DBUS_ERROR("LimitsExceeded"), *cause = NULL;
@@ -179,8 +180,7 @@ cbus_mirror_forward(CbusMirror *self, CbusService *service, CbusSpan path, const
         return;
     }
     if (!queue_full(self, &cause))
-        channel = cbus_mirror_pool_pick(self, cbus_front_uid(self->front, call->sender), wants_reply,
-                                        &error_name, &cause);
+        channel = cbus_mirror_pool_pick(self, uid, wants_reply, &error_name, &cause);
     if (channel == NULL) {
         cbus_mirror_reply_error(self, call, error_name, "%s: %s; the call was not executed: try again later",
                                 self->label, cause);

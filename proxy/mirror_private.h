@@ -166,7 +166,9 @@ void cbus_mirror_answer_error(CbusMirror *self, CbusCaller *caller, guint32 seri
 gboolean cbus_mirror_append(GByteArray *out, const CbusHeader *header, const CbusMessage *message,
                             const CbusTranslation *translation, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 gboolean cbus_mirror_has_descriptors(const CbusMessage *message);
-void cbus_mirror_forward(CbusMirror *self, CbusService *service, CbusSpan path, const CbusMessage *call);
+/* CALL is for PATH of SERVICE, on account of the local user UID. */
+void cbus_mirror_forward(CbusMirror *self, CbusService *service, CbusSpan path, const CbusMessage *call,
+                         guint32 uid);
 /* A reply from CHANNEL, which may be closed by it. */
 void cbus_mirror_replied(CbusMirror *self, CbusChannel *channel, const CbusMessage *reply);
 /* A REPLY as it came, but for its paths, to SERIAL of CALLER. FALSE: the remote sent rubbish. */

@@ -66,6 +66,13 @@ def test_root_and_the_group_may_and_the_audit_tells_them_apart(hub, user, unit):
     assert wait_for(lambda: claims(hub, CALLED, path=remote), f"far1's record of {user}'s call") == {uid(hub, user)}
 
 
+def test_a_call_to_all_machines_is_on_its_callers_account(hub):
+    done = as_user(hub, "alice", "call", NAME, "/ie/bmcgee/CBus", "ie.bmcgee.CBus1.Cluster", "Invoke", "sossavasu", "org.freedesktop.systemd1",
+                   "/org/freedesktop/systemd1", MANAGER, "GetDefaultTarget", "0", "1", hub.nkeys["far1"], "0")
+    assert "multi-user.target" in done.stdout, done.stderr
+    assert wait_for(lambda: claims(hub, CALLED, member="GetDefaultTarget"), "far1's record") == {uid(hub, "alice")}
+
+
 def test_others_may_not_even_look(hub):
     done = as_user(hub, "mallory", "get-property", NAME, "/ie/bmcgee/CBus", "ie.bmcgee.CBus1.Cluster", "NKey")
     assert done.returncode != 0
