@@ -34,7 +34,7 @@
 
 #define PORTALS "/run/cbus-portals"
 
-G_DEFINE_QUARK(cbus - isolate - error - quark, cbus_isolate_error)
+G_DEFINE_QUARK(cbus_isolate_error_quark, cbus_isolate_error)
 
 typedef gboolean (*Keep)(const char *name);
 

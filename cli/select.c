@@ -12,7 +12,7 @@
 
 #define PREFIX_MIN 5
 
-G_DEFINE_QUARK(cbus - select - error - quark, cbus_select_error)
+G_DEFINE_QUARK(cbus_select_error_quark, cbus_select_error)
 
 static const CbusRosterMachine *
 by_nkey_or_name(const GPtrArray *roster, const char *word)

@@ -53,7 +53,7 @@ struct _CbusMatchRule {
     } pairs[KEYS_MAX];
 };
 
-G_DEFINE_QUARK(cbus-match-error-quark, cbus_match_error)
+G_DEFINE_QUARK(cbus_match_error_quark, cbus_match_error)
 
 static gboolean
 invalid(GError **error, const char *what)
