@@ -70,18 +70,23 @@ static gboolean
 read_hosts(Scan *scan)
 {
     g_autoptr(GIOChannel) input = g_io_channel_unix_new(0);
-    GIOStatus status;
-    char *line;
-    gboolean good = TRUE;
+    g_autoptr(GError) error = NULL;
+    GIOStatus status = G_IO_STATUS_NORMAL;
 
     g_io_channel_set_encoding(input, NULL, NULL);
-    while (good && (status = g_io_channel_read_line(input, &line, NULL, NULL, NULL)) == G_IO_STATUS_NORMAL) {
-        g_autofree char *text = line;
+    while (status == G_IO_STATUS_NORMAL) {
+        g_autofree char *line = NULL;
+
+        status = g_io_channel_read_line(input, &line, NULL, NULL, &error);
+        if (line == NULL)
+            continue;
         line[strcspn(line, "#")] = '\0';
-        g_strstrip(line);
-        good = *line == '\0' || add_host(scan, line);
+        if (*g_strstrip(line) != '\0' && !add_host(scan, line))
+            return FALSE;
     }
-    return good;
+    if (status != G_IO_STATUS_EOF)
+        cbus_cli_complain("can not read standard input: %s", error != NULL ? error->message : "try again");
+    return status == G_IO_STATUS_EOF;
 }
 
 /* What ssh-keyscan calls HOST. (transfer full) */
