@@ -6,7 +6,9 @@
  * descriptor and sets its options; nothing polls before the loop has taken the connection over and calls
  * cbus_nats_source_start(). Write means "there are bytes in my buffer": the owner defers its write to the end
  * of the turn. When the library removes the read event, it is about to close the descriptor, so polling stops
- * at once.
+ * at once. Newer libraries leave the closing to the adapter (from 3.9.3 on) and hold the connection until the
+ * adapter says that it is detached (3.11); both are done in detach, the last thing that closing does, without
+ * the lock. Which library it is, meson finds out; against an older one there is nothing to do.
  *
  * TLS: nats.c reads a record with a loop around SSL_read that waits, on our thread, for the rest of a record
  * of which only a part has come: measured, half a record stalled the loop for three seconds. So on a TLS
@@ -43,7 +45,13 @@ typedef struct {
 } SocketSource;
 
 struct _CbusNatsSource {
-    int fd;           /* −1: not attached, or closed by the library */
+    int fd; /* −1: not attached, or closed by the library */
+#ifdef CBUS_NATS_HAS_CLOSE_EVENT
+    int closing; /* −1: none; to be closed in detach */
+#endif
+#ifdef CBUS_NATS_HAS_DETACHED_EVENT
+    natsConnection *connection; /* not ours */
+#endif
     GSource *polling; /* NULL: stopped */
     gpointer tag;
     const CbusNatsSourceHandler *handler;
@@ -61,6 +69,9 @@ on_attach(void **user_data, void *loop, natsConnection *connection, natsSock soc
     unsigned int dead = DEAD_PEER_MS;
 
     source->fd = socket;
+#ifdef CBUS_NATS_HAS_DETACHED_EVENT
+    source->connection = connection;
+#endif
     *user_data = source;
     /* Each is an improvement, none a condition. */
     fcntl(socket, F_SETFD, FD_CLOEXEC);
@@ -69,11 +80,15 @@ on_attach(void **user_data, void *loop, natsConnection *connection, natsSock soc
     return NATS_OK;
 }
 
-/* The library closes it right after. */
+/* The library closes it right after, or has us do it in detach. */
 static void
 forget_descriptor(CbusNatsSource *source)
 {
     cbus_nats_source_stop(source);
+#ifdef CBUS_NATS_HAS_CLOSE_EVENT
+    if (source->fd >= 0)
+        source->closing = source->fd;
+#endif
     source->fd = -1;
 }
 
@@ -98,7 +113,17 @@ on_write_event(void *user_data, bool add)
 static natsStatus
 on_detach(void *user_data)
 {
-    forget_descriptor(user_data);
+    CbusNatsSource *source = user_data;
+
+    forget_descriptor(source);
+#ifdef CBUS_NATS_HAS_CLOSE_EVENT
+    if (source->closing >= 0)
+        natsConnection_ProcessCloseEvent(&source->closing);
+    source->closing = -1;
+#endif
+#ifdef CBUS_NATS_HAS_DETACHED_EVENT
+    natsConnection_ProcessDetachedEvent(source->connection);
+#endif
     return NATS_OK;
 }
 
@@ -108,6 +133,9 @@ cbus_nats_source_new(void)
     CbusNatsSource *source = g_new0(CbusNatsSource, 1);
 
     source->fd = -1;
+#ifdef CBUS_NATS_HAS_CLOSE_EVENT
+    source->closing = -1;
+#endif
     source->low_water = 1;
     return source;
 }
