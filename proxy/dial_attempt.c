@@ -18,7 +18,9 @@
 
 /* What waits for a signature. */
 typedef struct {
+    CbusDialer *dialer;   /* NULL: gone meanwhile */
     CbusAttempt *attempt; /* NULL: given up meanwhile */
+    GList node;           /* in dialer->signing */
 } Request;
 
 struct _CbusAttempt {
@@ -31,6 +33,27 @@ struct _CbusAttempt {
     guint welcomes;
     gboolean counted;
 };
+
+static Request *
+request_new(CbusAttempt *attempt)
+{
+    Request *request = g_new0(Request, 1);
+
+    request->dialer = attempt->candidate->peer->dialer;
+    request->attempt = attempt;
+    request->node.data = request;
+    g_queue_push_tail_link(&request->dialer->signing, &request->node);
+    return request;
+}
+
+void
+cbus_attempt_forget_signing(CbusDialer *dialer)
+{
+    GList *node;
+
+    while ((node = g_queue_pop_head_link(&dialer->signing)) != NULL)
+        ((Request *)node->data)->dialer = NULL;
+}
 
 static void
 uncount(CbusAttempt *attempt)
@@ -135,6 +158,10 @@ on_signed(const guint8 *signature, const GError *error, gpointer user_data)
     g_autofree Request *request = user_data;
     CbusAttempt *attempt = request->attempt;
 
+    if (request->dialer != NULL) {
+        g_queue_unlink(&request->dialer->signing, &request->node);
+        cbus_dialer_pump(request->dialer, NULL);
+    }
     if (attempt == NULL)
         return;
     attempt->request = NULL;
@@ -165,8 +192,7 @@ cbus_attempt_read_welcome(CbusAttempt *attempt, const guint8 *data, gsize len)
             fail(attempt, CBUS_DIAL_INCOMPATIBLE, error->message);
         return TRUE;
     }
-    attempt->request = g_new0(Request, 1);
-    attempt->request->attempt = attempt;
+    attempt->request = request_new(attempt);
     signer->sign_transcript(signer, T, sizeof T, on_signed, attempt->request);
     return TRUE;
 }

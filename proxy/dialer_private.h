@@ -6,7 +6,8 @@
 #include "wire/subject.h"
 
 #define CBUS_CANDIDATES  4 /* instances of one agent that are remembered */
-#define CBUS_ATTEMPTS    64
+#define CBUS_ATTEMPTS    256
+#define CBUS_SIGNING     16 /* signatures of ours under way while no more hellos go out */
 #define CBUS_PRESENCE_US (15 * G_USEC_PER_SEC)
 #define CBUS_ATTEMPT_US  (5 * G_USEC_PER_SEC)
 
@@ -64,6 +65,7 @@ struct _CbusDialer {
     GHashTable *routes; /* link id in CbusRoute → CbusRoute */
     GQueue waiting;     /* of CbusDialPeer: something may have to be tried */
     guint attempts;     /* under way, those that nobody seems to answer not counted */
+    GQueue signing;     /* signatures asked of our signer and not answered, also of attempts given up */
     GSource *tick, *pump;
     guint out, gone, here;
     gint64 asked_at;       /* when "who is there?" was published */
@@ -94,6 +96,7 @@ void cbus_attempt_drop(CbusCandidate *candidate);
 void cbus_attempt_doubt(CbusAttempt *attempt); /* a 503 */
 gboolean cbus_attempt_read_welcome(CbusAttempt *attempt, const guint8 *data, gsize len);
 void cbus_attempt_tick(CbusAttempt *attempt, gint64 now);
+void cbus_attempt_forget_signing(CbusDialer *dialer); /* it goes; signatures may still come */
 /* How an attempt ends; implemented in dial_peer.c. The attempt is gone already. LINK: the user's from now on.
  */
 void cbus_candidate_failed(CbusCandidate *candidate, CbusDialState state, const char *message);

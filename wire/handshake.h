@@ -84,3 +84,7 @@ void cbus_presence_write(const CbusPresence *presence, guint8 out[CBUS_PRESENCE_
  * point's validation: a flood of fresh keys is dropped by it. */
 const CbusKey *cbus_presence_peek(const guint8 *data, gsize len);
 gboolean cbus_presence_read(const guint8 *data, gsize len, CbusPresence *out) G_GNUC_WARN_UNUSED_RESULT;
+/* The same, of AGENT alone, a key that was checked when it was read: fleets announce themselves all day, and
+ * checking a point costs more than all the rest. FALSE for any other's. */
+gboolean cbus_presence_read_of(const CbusKey *agent, const guint8 *data, gsize len,
+                               CbusPresence *out) G_GNUC_WARN_UNUSED_RESULT;

@@ -42,19 +42,34 @@ cbus_presence_peek(const guint8 *data, gsize len)
     return len == CBUS_PRESENCE_BYTES ? (const CbusKey *)(data + OFFSET_AGENT) : NULL;
 }
 
-gboolean
-cbus_presence_read(const guint8 *data, gsize len, CbusPresence *out)
+static gboolean
+read_fields(const guint8 *data, gsize len, CbusPresence *out)
 {
     if (len != CBUS_PRESENCE_BYTES || cbus_envelope_version(data, CBUS_TYPE_PRESENCE) != CBUS_PROTOCOL_MIN ||
         data[OFFSET_FLAGS] > FLAG_FAREWELL ||
         !sodium_is_zero(data + OFFSET_FLAGS + 1, CBUS_PRESENCE_BYTES - OFFSET_FLAGS - 1))
-        return FALSE;
-    cbus_crypto_init();
-    if (crypto_core_ed25519_is_valid_point(data + OFFSET_AGENT) != 1)
         return FALSE;
     memcpy(out->agent.bytes, data + OFFSET_AGENT, CBUS_KEY_BYTES);
     memcpy(out->instance.bytes, data + OFFSET_INSTANCE, CBUS_INSTANCE_BYTES);
     out->beat = cbus_be64(data + OFFSET_BEAT);
     out->farewell = data[OFFSET_FLAGS] == FLAG_FAREWELL;
     return TRUE;
+}
+
+gboolean
+cbus_presence_read_of(const CbusKey *agent, const guint8 *data, gsize len, CbusPresence *out)
+{
+    const CbusKey *claimed = cbus_presence_peek(data, len);
+
+    return claimed != NULL && cbus_key_equal(claimed, agent) && read_fields(data, len, out);
+}
+
+gboolean
+cbus_presence_read(const guint8 *data, gsize len, CbusPresence *out)
+{
+    const CbusKey *claimed = cbus_presence_peek(data, len);
+
+    cbus_crypto_init();
+    return claimed != NULL && crypto_core_ed25519_is_valid_point(claimed->bytes) == 1 &&
+           read_fields(data, len, out);
 }

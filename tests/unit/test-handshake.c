@@ -380,6 +380,25 @@ test_presence(void)
     g_assert_cmpmem(&presence, sizeof presence, &untouched, sizeof untouched);
 }
 
+static void
+test_presence_of_one_agent_alone(void)
+{
+    g_autofree guint8 *bytes = vector("presence", CBUS_PRESENCE_BYTES);
+    CbusPresence presence = {0}, same = {0};
+    CbusKey other;
+    g_assert_true(cbus_presence_read(bytes, CBUS_PRESENCE_BYTES, &presence));
+    g_assert_true(cbus_presence_read_of(&presence.agent, bytes, CBUS_PRESENCE_BYTES, &same));
+    g_assert_cmpmem(&same, sizeof same, &presence, sizeof presence);
+
+    other = presence.agent;
+    other.bytes[0] ^= 1;
+    g_assert_false(cbus_presence_read_of(&other, bytes, CBUS_PRESENCE_BYTES, &same));
+    g_assert_false(cbus_presence_read_of(&presence.agent, bytes, CBUS_PRESENCE_BYTES - 1, &same));
+    bytes[CBUS_PRESENCE_BYTES - 1] = 1;
+    g_assert_false(cbus_presence_read_of(&presence.agent, bytes, CBUS_PRESENCE_BYTES, &same));
+    g_assert_cmpmem(&same, sizeof same, &presence, sizeof presence);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -398,5 +417,6 @@ main(int argc, char **argv)
     ADD("ephemerals-are-fresh", test_ephemerals_are_fresh);
 #undef ADD
     g_test_add_func("/presence/layout", test_presence);
+    g_test_add_func("/presence/of-one-agent-alone", test_presence_of_one_agent_alone);
     return g_test_run();
 }
