@@ -4,7 +4,7 @@ _cbus() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} verb=${COMP_WORDS[1]} words
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
-        mapfile -t COMPREPLY < <(compgen -W "keyscan machines nkey trust --help --version" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "keyscan machines nkey run trust --help --version" -- "$cur")
         return
     fi
     case $prev in
@@ -25,6 +25,14 @@ _cbus() {
         machines) words="--wait --timeout --json --bus --help" ;;
         keyscan) words="--port --stdin --json --help" ;;
         nkey) words="--public-key --public-key-file --help" ;;
+        run)
+            if ((COMP_CWORD == 2)) && [[ $cur != -* ]]; then
+                mapfile -t COMPREPLY < <(compgen -W "$(ls "${XDG_RUNTIME_DIR:-/nonexistent}/cbus/by-name" 2>/dev/null)" -- "$cur")
+                return
+            fi
+            [[ $cur != -* ]] && mapfile -t COMPREPLY < <(compgen -c -- "$cur") && return
+            words="--bus --help --"
+            ;;
         trust) words="--known-machines --help" ;;
         *) return ;;
     esac

@@ -1,15 +1,22 @@
-"""The reference D-Bus test programs that Debian ships as dbus-tests, run against a portal in front of a private dbus-daemon.
+"""Tests that others wrote, run against a portal in front of a private dbus-daemon: the reference D-Bus test programs
+(dbus-tests) and python-dbusmock's own.
 
-conformance.md lists the cases that can not apply, each with its reason; all others have to pass.
+conformance.md lists what can not apply, each with its reason; all else has to pass.
 """
 import os
 import pathlib
 import subprocess
+import sys
 
 import pytest
 
 PROGRAMS = pathlib.Path("/usr/lib/dbus-1.0/debug-build/libexec/installed-tests/dbus")
 NAMES = ("test-header-fields", "test-dbus-daemon-eavesdrop", "test-monitor", "test-dbus-daemon")
+MOCKS = pathlib.Path("/usr/share/doc/python3-dbusmock/examples")
+MOCK_TESTS = ("test_api.py:TestAPI", "test_api.py:TestSubclass", "test_bluez5.py", "test_gnome_screensaver.py",
+              "test_iio_sensors_proxy.py", "test_logind.py", "test_low_memory_monitor.py", "test_networkmanager.py",
+              "test_notification_daemon.py", "test_ofono.py", "test_polkitd.py", "test_power_profiles_daemon.py",
+              "test_systemd.py", "test_timedated.py", "test_upower.py", "test_urfkill.py")
 
 
 def inapplicable():
@@ -41,3 +48,12 @@ def test_through_a_portal(stack, program, case):
     assert done.returncode == 0, done.stderr
     assert "\nok 1 " in done.stdout
     assert "# SKIP" not in done.stdout
+
+
+@pytest.mark.skipif(not MOCKS.exists(), reason="python3-dbusmock's documentation is not installed")
+@pytest.mark.parametrize("test", MOCK_TESTS)
+def test_mocks_behind_a_portal(stack, test):
+    runner = pathlib.Path(__file__).with_name("dbusmock_portal.py")
+    done = subprocess.run([sys.executable, "-B", runner, stack.remote.address, stack.property("BusAddress"), str(MOCKS / test)],
+                          capture_output=True, text=True, timeout=120, check=False, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
