@@ -398,7 +398,7 @@ send_early(CbusAgentChannel *self)
 }
 
 static void
-connected(int fd, guint32 uid, const GError *failure, gpointer user_data)
+connected(int fd, guint32 uid, const char *user, const GError *failure, gpointer user_data)
 {
     static const CbusBusHandler handler = {.ready = bus_ready, .message = bus_message, .closed = bus_closed};
     CbusAgentChannel *self = user_data;
@@ -415,7 +415,7 @@ connected(int fd, guint32 uid, const GError *failure, gpointer user_data)
         end(self, CBUS_DBUS_ERROR("LimitsExceeded"), "this user has too many channels on this machine", TRUE);
         return;
     }
-    if (!cbus_audit_opened(self->trail, uid, NULL)) {
+    if (!cbus_audit_opened(self->trail, uid, user)) {
         cbus_quota_give_uid(self->host->quota, uid);
         close(fd);
         end(self, CBUS_DBUS_ERROR("Failed"), CBUS_AUDIT_REFUSAL, TRUE);

@@ -112,16 +112,20 @@ post(CbusConnectorClient *self, guint32 type, guint32 id, const void *payload, g
 static void
 answer(const Waiting *waiting, const CbusDatagram *datagram, const GError *error)
 {
+    g_autofree char *user = NULL;
     guint32 uid = 0;
 
     if (waiting->sign != NULL) {
         waiting->sign(error == NULL ? datagram->payload : NULL, error, waiting->user_data);
         return;
     }
-    if (error == NULL)
+    if (error == NULL) {
         memcpy(&uid, datagram->payload, sizeof uid);
+        if (datagram->len > sizeof uid)
+            user = g_strndup((const char *)datagram->payload + sizeof uid, datagram->len - sizeof uid);
+    }
     g_assert(waiting->connect != NULL);
-    waiting->connect(error == NULL ? datagram->fd : -1, uid, error, waiting->user_data);
+    waiting->connect(error == NULL ? datagram->fd : -1, uid, user, error, waiting->user_data);
 }
 
 /* An answer to a request of ours. Takes the datagram's descriptor. */
@@ -135,7 +139,7 @@ take_answer(CbusConnectorClient *self, CbusDatagram *datagram)
         g_hash_table_steal(self->waiting, GUINT_TO_POINTER(datagram->id));
     gboolean fits =
         waiting != NULL && ((waiting->connect != NULL && datagram->type == CBUS_DATAGRAM_CONNECTED &&
-                             datagram->fd >= 0 && datagram->len == sizeof(guint32)) ||
+                             datagram->fd >= 0 && datagram->len >= sizeof(guint32)) ||
                             (waiting->sign != NULL && datagram->type == CBUS_DATAGRAM_SIGNED &&
                              datagram->fd < 0 && datagram->len == CBUS_SIGNATURE_BYTES));
     if (!fits && datagram->fd >= 0)

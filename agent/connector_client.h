@@ -15,8 +15,10 @@ typedef struct {
     void (*lost)(const GError *reason, gpointer user_data);
 } CbusConnectorHandler;
 
-/* FD: (transfer full) a non-blocking-able bus socket connected as UID, or −1 with ERROR. */
-typedef void (*CbusConnectFunc)(int fd, guint32 uid, const GError *error, gpointer user_data);
+/* FD: (transfer full) a non-blocking-able bus socket connected as UID, or −1 with ERROR. USER: its name,
+ * borrowed; NULL when it has none. */
+typedef void (*CbusConnectFunc)(int fd, guint32 uid, const char *user, const GError *error,
+                                gpointer user_data);
 
 /* ENDS: its sockets are taken. */
 CbusConnectorClient *cbus_connector_client_new(CbusLoop *loop, const CbusConnectorEnds *ends,

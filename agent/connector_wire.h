@@ -5,6 +5,7 @@
 #include "wire/policy.h"
 
 #define CBUS_DATAGRAM_MAX 32768 /* bytes of payload */
+#define CBUS_USER_MAX     255   /* bytes of a CONNECTED's name */
 #define CBUS_REASON_MAX   1024  /* bytes of a FAILED's text */
 
 typedef enum {
@@ -14,7 +15,7 @@ typedef enum {
     CBUS_DATAGRAM_RELOAD,      /* no payload, no answer: SIGHUP arrived */
     CBUS_DATAGRAM_NONCE,       /* a NATS nonce; on the second socket only */
     /* Answers, with the request's id. */
-    CBUS_DATAGRAM_CONNECTED, /* u32 uid, and the descriptor */
+    CBUS_DATAGRAM_CONNECTED, /* u32 uid and the user's name, no NUL, maybe ""; and the descriptor */
     CBUS_DATAGRAM_SIGNED,    /* 64 bytes */
     CBUS_DATAGRAM_FAILED,    /* text, no NUL */
     /* Unasked, connector → network process; the id is unused. */

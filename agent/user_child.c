@@ -108,11 +108,25 @@ connect_patiently(const char *bus, GError **error)
     }
 }
 
+/* What a CONNECTED says of us. */
+static GByteArray *
+who_we_are(void)
+{
+    GByteArray *who = g_byte_array_new();
+    const struct passwd *entry = getpwuid(geteuid());
+    guint32 uid = geteuid();
+
+    g_byte_array_append(who, (const guint8 *)&uid, sizeof uid);
+    if (entry != NULL)
+        g_byte_array_append(who, (const guint8 *)entry->pw_name,
+                            (guint)strnlen(entry->pw_name, CBUS_USER_MAX));
+    return who;
+}
+
 static gboolean
-serve_one(int socket, guint32 id, const char *bus, const GError *unfit)
+serve_one(int socket, guint32 id, const char *bus, const GByteArray *who, const GError *unfit)
 {
     g_autoptr(GError) error = NULL;
-    guint32 uid = geteuid();
     int sent, fd = -1;
 
     if (unfit == NULL)
@@ -120,7 +134,7 @@ serve_one(int socket, guint32 id, const char *bus, const GError *unfit)
     if (fd < 0)
         sent = cbus_datagram_send_failed(socket, id, unfit != NULL ? unfit->message : error->message, NULL);
     else
-        sent = cbus_datagram_send(socket, CBUS_DATAGRAM_CONNECTED, id, &uid, sizeof uid, fd, NULL);
+        sent = cbus_datagram_send(socket, CBUS_DATAGRAM_CONNECTED, id, who->data, who->len, fd, NULL);
     if (fd >= 0)
         close(fd);
     return sent == 1;
@@ -139,10 +153,11 @@ run(int socket, const char *user, const char *bus)
     (void)prctl(PR_SET_DUMPABLE, 0);
     /* After the credentials changed: changing them clears it. */
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    g_autoptr(GByteArray) who = who_we_are();
     while (cbus_datagram_receive(socket, request, 0, NULL) == 1) {
         if (request->fd >= 0 || request->type != CBUS_DATAGRAM_CONNECT)
             break;
-        if (!serve_one(socket, request->id, bus, unfit) || unfit != NULL)
+        if (!serve_one(socket, request->id, bus, who, unfit) || unfit != NULL)
             break;
     }
     _exit(0);

@@ -17,7 +17,7 @@ CbusUserChild *cbus_user_child_new(const char *user, const char *bus, void (*in_
 void cbus_user_child_free(CbusUserChild *child);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CbusUserChild, cbus_user_child_free)
 
-/* Answers come here as CBUS_DATAGRAM_CONNECTED (u32 uid and a descriptor) or CBUS_DATAGRAM_FAILED, with the
+/* Answers come here as CBUS_DATAGRAM_CONNECTED or CBUS_DATAGRAM_FAILED, with the
  * request's id. Never blocks for a bus that hangs. */
 int cbus_user_child_fd(const CbusUserChild *child);
 /* Asks for one connection. FALSE: the process is gone, or too many requests wait. */

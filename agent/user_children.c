@@ -138,8 +138,9 @@ serve_child(CbusUserChildren *self, Child *child, GError **error)
         return TRUE;
     if (got < 0)
         return drop(self, child, error);
-    sane = in->type == CBUS_DATAGRAM_CONNECTED ? in->fd >= 0 && in->len == sizeof(guint32)
-                                               : in->type == CBUS_DATAGRAM_FAILED && in->fd < 0;
+    sane = in->type == CBUS_DATAGRAM_CONNECTED
+               ? in->fd >= 0 && in->len >= sizeof(guint32) && in->len <= sizeof(guint32) + CBUS_USER_MAX
+               : in->type == CBUS_DATAGRAM_FAILED && in->fd < 0;
     if (!sane || !was_asked(self, child, in->id)) {
         if (in->fd >= 0)
             close(in->fd);

@@ -42,6 +42,7 @@ def test_the_journal_says_who_stopped_this_unit(fleet):
     assert record["CBUS_DESTINATION"] == SYSTEMD
     assert record["CBUS_INTERFACE"] == UNIT
     assert record["CBUS_UID"] == "0"
+    assert record["CBUS_USER"] == "root"
     assert record["SYSLOG_FACILITY"] == "10"
     assert record["_SYSTEMD_UNIT"] == "cbus-agent.service"
     assert operator(fleet) in record["MESSAGE"]

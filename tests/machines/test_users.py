@@ -11,6 +11,7 @@ NAME = "ie.bmcgee.CBus"
 MANAGER = "org.freedesktop.systemd1.Manager"
 UNIT = "org.freedesktop.systemd1.Unit"
 UNITS = "/org/freedesktop/systemd1/unit/"
+DENIED = "2a346b86cda045a9886a09fd4d213c13"
 OPENED = "9489776a77cc430aac8600cb358ee2d4"
 
 # Members of "operators" may stop one unit; and polkit says whom it was asked about.
@@ -122,6 +123,20 @@ def test_polkit_sees_uid_groups_and_pid(alice, sleeper):
     assert re.search(r"^CapPrm:\t0+$", status, re.M)
     groups = machine.run("id", "-G", "alice").split()
     assert sorted(re.search(r"^Groups:\t(.*)$", status, re.M)[1].split()) == sorted(groups)
+
+
+def test_a_denial_is_recorded_with_its_reason(users, sleeper):
+    become(users, "alice")
+    authorize(users, 'user="alice",policy="readonly"')
+    wait_for(lambda: "denied" in (stop(users, "precious.service").stderr or "").lower(), "the policy to hold")
+    text = users.machines["users1"].run("journalctl", "--no-pager", "-o", "json", f"MESSAGE_ID={DENIED}", "CBUS_MEMBER=StopUnit")
+    record = json.loads(text.splitlines()[0])
+    assert record["CBUS_VERDICT"] == "denied"
+    assert record["CBUS_USER"] == "alice"
+    assert record["CBUS_UID"] == uid(users, "alice")
+    assert record["CBUS_REASON"]
+    assert record["PRIORITY"] == "4"
+    assert is_active(users, "precious.service")
 
 
 def test_root_needs_no_permission(users, sleeper):

@@ -24,6 +24,7 @@ typedef struct {
     gboolean answered;
     int fd;
     guint32 uid;
+    char *user;
     char *failure;
     /* Of the last signature. */
     gboolean signed_or_failed;
@@ -163,5 +164,6 @@ tear_down(Fixture *fixture, gconstpointer data)
     g_free(fixture->socket);
     g_free(fixture->address);
     g_free(fixture->failure);
+    g_free(fixture->user);
     g_free(fixture->sign_failure);
 }

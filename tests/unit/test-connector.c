@@ -35,7 +35,7 @@ start_bus(Fixture *fixture)
 }
 
 static void
-on_connected(int fd, guint32 uid, const GError *error, gpointer user_data)
+on_connected(int fd, guint32 uid, const char *user, const GError *error, gpointer user_data)
 {
     Fixture *fixture = user_data;
 
@@ -45,6 +45,8 @@ on_connected(int fd, guint32 uid, const GError *error, gpointer user_data)
     fixture->failure = error != NULL ? g_strdup(error->message) : NULL;
     fixture->fd = fd;
     fixture->uid = uid;
+    g_free(fixture->user);
+    fixture->user = g_strdup(user);
     fixture->answered = TRUE;
 }
 
@@ -167,6 +169,7 @@ test_connects_as_user(Fixture *fixture, gconstpointer data)
     connect_as(fixture, &key_a);
     g_assert_null(fixture->failure);
     g_assert_cmpuint(fixture->uid, ==, wanted);
+    g_assert_cmpstr(fixture->user, ==, data != NULL ? (const char *)data : g_get_user_name());
     first = ask_credentials(fixture);
     g_assert_cmpuint(first.uid, ==, wanted);
     g_assert_cmpuint(first.pid, !=, getpid());
@@ -194,6 +197,7 @@ test_each_line_has_its_user(Fixture *fixture, gconstpointer data)
     iterate_until(fixture, &fixture->tables, 2);
     connect_as(fixture, &key_a);
     g_assert_cmpuint(fixture->uid, ==, 65534);
+    g_assert_cmpstr(fixture->user, ==, "nobody");
     nobody = ask_credentials(fixture);
     g_assert_cmpuint(nobody.uid, ==, 65534);
     connect_as(fixture, &key_b);
