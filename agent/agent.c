@@ -7,7 +7,7 @@
  * A lost NATS connection ends all links at once (the acceptor does it), because what was in flight is lost
  * and nobody may believe otherwise. The agent itself goes on and waits for the broker.
  *
- * One log line for each thing that an operator cares about: NATS up, lost, unreachable (once an outage), a
+ * One log line for each thing that an operator cares about: NATS up, lost, unreachable (once a cause), a
  * link accepted, a link ended and why.
  *
  * Trust: as its parts. Loop thread only; nothing here blocks but cbus_agent_stop(), which has a bound. */
@@ -25,7 +25,7 @@ struct _CbusAgent {
     CbusNats *nats;
     CbusAcceptor *acceptor;
     GPtrArray *peers;
-    gboolean unreachable; /* said already */
+    char *nats_trouble; /* the last cause that was said */
     CbusAgentLost lost;
     gpointer user_data;
 };
@@ -127,7 +127,7 @@ nats_up(CbusNats *nats, gpointer user_data)
 {
     CbusAgent *self = user_data;
 
-    self->unreachable = FALSE;
+    g_clear_pointer(&self->nats_trouble, g_free);
     cbus_log(G_LOG_LEVEL_INFO, "NATS is up", NULL);
     cbus_acceptor_nats_up(self->acceptor);
 }
@@ -145,10 +145,14 @@ static void
 nats_failed(CbusNats *nats, const GError *reason, guint pause_ms, gpointer user_data)
 {
     CbusAgent *self = user_data;
-    GLogLevelFlags level = self->unreachable ? G_LOG_LEVEL_DEBUG : G_LOG_LEVEL_WARNING;
+    gboolean said = g_strcmp0(self->nats_trouble, reason->message) == 0;
 
-    self->unreachable = TRUE;
-    cbus_log(level, "NATS can not be reached: trying on", CBUS_LOG_REASON, reason->message, NULL);
+    if (!said) {
+        g_free(self->nats_trouble);
+        self->nats_trouble = g_strdup(reason->message);
+    }
+    cbus_log(said ? G_LOG_LEVEL_DEBUG : G_LOG_LEVEL_WARNING, "NATS can not be reached: trying on",
+             CBUS_LOG_REASON, reason->message, NULL);
 }
 
 static gboolean
@@ -224,6 +228,7 @@ cbus_agent_free(CbusAgent *self)
     cbus_budget_free(self->budget);
     cbus_audit_free(self->host.audit);
     cbus_quota_free(self->host.quota);
+    g_free(self->nats_trouble);
     g_free(self);
 }
 

@@ -203,3 +203,18 @@ def test_what_can_not_start_says_why(own):
     for daemon in ("agent", "proxy"):
         line = refused(own, daemon, *(agent if daemon == "agent" else proxy), "--key", own.machine_key, "--nats", "gopher://x", status=1)
         assert "gopher" in line, line
+
+
+def test_a_new_reason_for_having_no_broker_is_said(own):
+    own.nats.kill()
+    said = {program: lambda program=program: program.log().count("NATS can not be reached") for program in (own.agent, own.proxy)}
+    for program, count in said.items():
+        wait_for(lambda count=count: count() == 1, f"{program.name} to say that there is none")
+    with socket.create_server(("127.0.0.1", own.nats.port)) as other:
+        other.settimeout(10)
+        while not all(count() >= 2 for count in said.values()):
+            connection, _ = other.accept()
+            with connection:
+                connection.sendall(b"SSH-2.0-not-a-broker\r\n")
+    own.nats.start()
+    own.wait_online()
