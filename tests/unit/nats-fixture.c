@@ -9,18 +9,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#ifdef __SANITIZE_ADDRESS__
-/* nats.c 3.4.1 forgets a message of which a part has come when its connection is destroyed: one buffer a lost
- * connection, at most. It is the library's, and nobody can free it from outside. */
-const char *__lsan_default_suppressions(void);
-
-const char *
-__lsan_default_suppressions(void)
-{
-    return "leak:natsBuf_Create\n";
-}
-#endif
-
 gboolean
 nats_fixture_tick(gpointer user_data)
 {
