@@ -16,6 +16,12 @@
  *    trip to be finished, while forged ones never are;
  *  - no packet can end a link but one that opens in it.
  *
+ * When the NATS connection is lost every link ends here at once, but nobody can be told. In a cluster the
+ * proxies are on other servers, notice nothing, and find this agent's subject served again a moment later, so
+ * that no 503 makes them suspect either. So each link's last words, sealed as ever, are kept and published
+ * first of all on the next connection: the proxy opens them, or finds a gap before them, and the link ends
+ * there too.
+ *
  * It trusts the session and the handshake (wire/), and `authorize` for who may in. Packets find their link by
  * the random link id in them, in a table of this process's own making.
  *
@@ -44,6 +50,8 @@ struct _CbusAcceptor {
     GQueue half_open;   /* of CbusRoute, oldest first */
     GSource *expiry;
     guint hellos, packets;
+    gboolean parting;     /* links end because NATS is down: what they say is kept */
+    GPtrArray *unsaid;    /* of Unsaid, for the next connection */
     gboolean sign_failed; /* said once until it works again */
 };
 
@@ -61,6 +69,13 @@ typedef struct {
     guint8 T[CBUS_TRANSCRIPT_BYTES];
     char out[CBUS_SUBJECT_MAX];
 } CbusRoute;
+
+/* A packet that waits for the next connection. */
+typedef struct {
+    char out[CBUS_SUBJECT_MAX];
+    gsize len;
+    guint8 packet[];
+} Unsaid;
 
 static guint
 link_id_hash(gconstpointer id)
@@ -146,10 +161,24 @@ make_room(CbusAcceptor *acceptor, const CbusKey *proxy)
 }
 
 static gboolean
+keep_unsaid(const CbusRoute *route, const guint8 *packet, gsize len)
+{
+    Unsaid *unsaid = g_malloc(sizeof *unsaid + len);
+
+    memcpy(unsaid->out, route->out, sizeof unsaid->out);
+    unsaid->len = len;
+    memcpy(unsaid->packet, packet, len);
+    g_ptr_array_add(route->acceptor->unsaid, unsaid);
+    return TRUE;
+}
+
+static gboolean
 send_packet(const guint8 *packet, gsize len, gboolean probe, gpointer user_data)
 {
     const CbusRoute *route = user_data;
 
+    if (route->acceptor->parting)
+        return keep_unsaid(route, packet, len);
     return cbus_nats_publish(route->acceptor->nats, route->out, NULL, packet, len);
 }
 
@@ -328,6 +357,7 @@ cbus_acceptor_new(CbusLoop *loop, CbusNats *nats, CbusSigner *signer, CbusBudget
     acceptor->limits = cbus_hello_limits_new();
     acceptor->announcer = cbus_announcer_new(loop, nats, &signer->public_key, &acceptor->instance);
     acceptor->routes = g_hash_table_new_full(link_id_hash, link_id_equal, NULL, route_free);
+    acceptor->unsaid = g_ptr_array_new_with_free_func(g_free);
     g_queue_init(&acceptor->half_open);
     cbus_subject_hello(subject, &signer->public_key);
     acceptor->hellos = cbus_nats_subscribe(nats, subject, on_hello, acceptor);
@@ -358,6 +388,7 @@ cbus_acceptor_free(CbusAcceptor *acceptor)
     while (g_hash_table_iter_next(&iter, NULL, &value))
         cbus_link_cut(((CbusRoute *)value)->link);
     g_hash_table_destroy(acceptor->routes);
+    g_ptr_array_unref(acceptor->unsaid);
     if (acceptor->expiry != NULL)
         g_source_destroy(acceptor->expiry);
     g_clear_pointer(&acceptor->expiry, g_source_unref);
@@ -371,6 +402,13 @@ cbus_acceptor_free(CbusAcceptor *acceptor)
 void
 cbus_acceptor_nats_up(CbusAcceptor *acceptor)
 {
+    for (guint i = 0; i < acceptor->unsaid->len; i++) {
+        const Unsaid *unsaid = acceptor->unsaid->pdata[i];
+        /* Else the proxy's pings find out. */
+        if (!cbus_nats_publish(acceptor->nats, unsaid->out, NULL, unsaid->packet, unsaid->len))
+            g_debug("a link's last words were not published");
+    }
+    g_ptr_array_set_size(acceptor->unsaid, 0);
     cbus_announcer_start(acceptor->announcer);
 }
 
@@ -383,9 +421,11 @@ cbus_acceptor_nats_down(CbusAcceptor *acceptor, const GError *reason)
 
     cbus_announcer_stop(acceptor->announcer);
     give_up_all(acceptor);
+    acceptor->parting = TRUE;
     g_hash_table_iter_init(&iter, acceptor->routes);
     while (g_hash_table_iter_next(&iter, NULL, &value))
         cbus_link_fail(((CbusRoute *)value)->link, CBUS_LINK_ERROR_LOST, message);
+    acceptor->parting = FALSE;
 }
 
 void

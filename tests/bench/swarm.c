@@ -7,8 +7,7 @@
  * limits of its own; only the connector is ours (keyring.c), and the bus behind them all is one. Keys follow
  * from PREFIX and number, so that both commands agree without a file.
  *
- * With several URLs agent i asks for the i-th first and has the others behind it, as machines that are spread
- * over a cluster do: nats.c tries them in the order given.
+ * With several URLs the agents spread over the servers: nats.c shuffles them.
  *
  * Agents are started a few at a time, since every one of them dials in a thread of its own until it is in.
  * SIGTERM and SIGINT end the swarm without a farewell: machines that lose their power say none. */
@@ -38,7 +37,7 @@ typedef struct {
     SwarmBus *bus;
     CbusKey operator;
     const char *prefix;
-    char **urls;
+    const char *urls;
     Machine *machines;
     guint count, started;
 } Swarm;
@@ -66,17 +65,6 @@ print_keys(const char *prefix, guint count)
     return 0;
 }
 
-static char *
-urls_from(char **urls, guint first)
-{
-    g_autoptr(GString) list = g_string_new(NULL);
-    guint n = g_strv_length(urls);
-
-    for (guint i = 0; i < n; i++)
-        g_string_append_printf(list, "%s%s", i > 0 ? "," : "", urls[(first + i) % n]);
-    return g_string_free(g_steal_pointer(&list), FALSE);
-}
-
 static void
 agent_lost(gpointer user_data)
 {
@@ -89,7 +77,6 @@ start_machine(Swarm *swarm, guint number)
     Machine *machine = &swarm->machines[number];
     g_autoptr(GError) error = NULL;
     g_autofree char *name = g_strdup_printf("%s%u", swarm->prefix, number);
-    g_autofree char *urls = urls_from(swarm->urls, number);
     CbusConnectorEnds ends;
 
     machine->keyring =
@@ -99,7 +86,7 @@ start_machine(Swarm *swarm, guint number)
     machine->info = cbus_server_info_new(name, &error);
     if (machine->info == NULL)
         g_error("%s", error->message);
-    const CbusAgentOptions options = {.nats = {.urls = urls},
+    const CbusAgentOptions options = {.nats = {.urls = swarm->urls},
                                       .message_limit = CBUS_MESSAGE_MAX,
                                       .info = machine->info,
                                       .audit = {.target = CBUS_AUDIT_OFF, .journal = -1}};
@@ -164,8 +151,7 @@ run(const char *prefix, guint count, const char *urls, const char *bus, const ch
     g_autoptr(GError) error = NULL;
     g_autoptr(CbusTurn) turn = cbus_turn_new(NULL);
     g_autoptr(CbusPoller) poller = cbus_poller_new(NULL, &error);
-    g_auto(GStrv) list = g_strsplit(urls, ",", -1);
-    Swarm swarm = {.prefix = prefix, .count = count, .urls = list};
+    Swarm swarm = {.prefix = prefix, .count = count, .urls = urls};
 
     if (poller == NULL || !cbus_nkey_decode(operator, - 1, &swarm.operator, & error)) {
         fprintf(stderr, "swarm: %s\n", error->message);
