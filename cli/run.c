@@ -172,7 +172,7 @@ run(const char *bus, const char *word, char **command)
     gssize len = find(bus, word, answer);
     const char *nkey, *name;
 
-    if (len < 0 || answer[len - 1] != '\0')
+    if (len <= 0 || answer[len - 1] != '\0')
         return CBUS_EXIT_OWN;
     nkey = next_part(answer, len, answer);
     name = nkey != NULL ? next_part(answer, len, nkey) : NULL;

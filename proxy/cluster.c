@@ -176,7 +176,7 @@ select_machines(CbusCluster *cluster, GVariant *arguments, gsize index, GError *
         return everybody(cluster->roster);
     if (n > CBUS_CLUSTER_MACHINES) {
         g_set_error(error, G_DBUS_ERROR, G_DBUS_ERROR_LIMITS_EXCEEDED,
-                    "more than %u machines at once; nothing was executed", CBUS_CLUSTER_MACHINES);
+                    "more than %d machines at once; nothing was executed", CBUS_CLUSTER_MACHINES);
         return NULL;
     }
     for (gsize i = 0; i < n; i++) {

@@ -22,7 +22,8 @@ cbus_span(const char *text)
 static inline gboolean
 cbus_span_equal(CbusSpan a, CbusSpan b)
 {
-    return a.len == b.len && (a.len == 0 || memcmp(a.text, b.text, a.len) == 0);
+    return a.len == b.len &&
+           (a.len == 0 || (a.text != NULL && b.text != NULL && memcmp(a.text, b.text, a.len) == 0));
 }
 
 static inline gboolean

@@ -393,7 +393,7 @@ resolve(Parser *parser, Draft *draft)
             fault(parser, line, "include=%s: there is no such policy, or it is refused", name);
         else if (rules->len + included->rules->len > CBUS_POLICY_RULES)
             fault(parser, line, "include=%s: more than %d rules", name, CBUS_POLICY_RULES);
-        for (guint j = 0; !draft->faulty && j < included->rules->len; j++)
+        for (guint j = 0; !draft->faulty && included != NULL && j < included->rules->len; j++)
             g_ptr_array_add(rules, g_rc_box_acquire(g_ptr_array_index(included->rules, j)));
     }
     draft->visiting = FALSE;
