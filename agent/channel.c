@@ -407,7 +407,7 @@ connected(int fd, guint32 uid, const char *user, const GError *failure, gpointer
 
     self->connect = 0;
     if (failure != NULL) {
-        end(self, CBUS_DBUS_ERROR("Failed"), failure->message, TRUE);
+        end(self, CBUS_ERROR_OFFLINE, failure->message, TRUE);
         return;
     }
     if (!cbus_quota_take_uid(self->host->quota, uid)) {

@@ -321,7 +321,7 @@ test_bus_that_goes_closes_channels(Fixture *fixture, gconstpointer data)
     /* A new one says that there is no bus. */
     g_string_truncate(fixture->pair->proxy.log, 0);
     (void)cbus_link_open(fixture->pair->proxy.link, G_MAXUINT32);
-    WAIT_FOR(fixture, g_strstr_len(fixture->pair->proxy.log->str, -1, CBUS_DBUS_ERROR("Failed")) != NULL);
+    WAIT_FOR(fixture, g_strstr_len(fixture->pair->proxy.log->str, -1, CBUS_ERROR_OFFLINE) != NULL);
 }
 
 static void
