@@ -12,6 +12,8 @@ typedef enum {
 } CbusExit;
 
 /* A verb gets its own arguments, argv[0] being "cbus VERB" for messages. */
+CbusExit cbus_cli_get(int argc, char **argv);
+CbusExit cbus_cli_invoke(int argc, char **argv);
 CbusExit cbus_cli_keyscan(int argc, char **argv);
 CbusExit cbus_cli_machines(int argc, char **argv);
 CbusExit cbus_cli_nkey(int argc, char **argv);
@@ -26,3 +28,6 @@ void cbus_cli_complain(const char *format, ...) G_GNUC_PRINTF(1, 2);
  * *ARGV hold "cbus VERB" and between LEAST and MOST words, and FALSE means CBUS_EXIT_USAGE. */
 gboolean cbus_cli_parse(GOptionContext *context, int *argc, char ***argv, int least,
                         int most) G_GNUC_WARN_UNUSED_RESULT;
+/* As cbus_cli_parse, for words of which some are values: -5 is one, and after "--" everything is. */
+gboolean cbus_cli_parse_values(GOptionContext *context, int *argc, char ***argv,
+                               int least) G_GNUC_WARN_UNUSED_RESULT;

@@ -12,7 +12,6 @@
 #include "cli/cli.h"
 
 #include <locale.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -23,55 +22,14 @@ typedef struct {
 } Verb;
 
 static const Verb verbs[] = {
+    {"get", "read a property on many machines", cbus_cli_get},
+    {"invoke", "call a method on many machines", cbus_cli_invoke},
     {"keyscan", "print the NKeys of machines from their SSH host keys", cbus_cli_keyscan},
     {"machines", "list the machines that the proxy knows", cbus_cli_machines},
     {"nkey", "print the NKey of an SSH public key", cbus_cli_nkey},
     {"run", "run a command whose system bus is a machine's", cbus_cli_run},
     {"trust", "pin a name to a machine's NKey", cbus_cli_trust},
 };
-
-void
-cbus_cli_complain(const char *format, ...)
-{
-    g_autofree char *text = NULL;
-    g_autofree char *escaped = NULL;
-    va_list arguments;
-
-    va_start(arguments, format);
-    text = g_strdup_vprintf(format, arguments);
-    va_end(arguments);
-    escaped = cbus_text_escape(text, 0);
-    g_printerr("cbus: %s\n", escaped);
-}
-
-gboolean
-cbus_cli_parse(GOptionContext *context, int *argc, char ***argv, int least, int most)
-{
-    g_autoptr(GError) error = NULL;
-
-    if (!g_option_context_parse(context, argc, argv, &error)) {
-        cbus_cli_complain("%s (%s --help shows the options)", error->message, (*argv)[0]);
-        return FALSE;
-    }
-    /* GOption leaves a "--" that stood before the words. */
-    if (*argc > 1 && strcmp((*argv)[1], "--") == 0) {
-        (*argv)[1] = (*argv)[0];
-        (*argv)++;
-        (*argc)--;
-    }
-    if (*argc - 1 < least || *argc - 1 > most) {
-        g_autofree char *help = g_option_context_get_help(context, TRUE, NULL);
-        const char *end = g_strstr_len(help, -1, "\n\n"); /* after "Usage:" and its line */
-
-        if (*argc - 1 < least)
-            cbus_cli_complain("too few arguments");
-        else
-            cbus_cli_complain("too many arguments: \"%s\"", (*argv)[most + 1]);
-        g_printerr("%.*s\n", end != NULL ? (int)(end - help) : 0, help);
-        return FALSE;
-    }
-    return TRUE;
-}
 
 static char *
 usage(void)

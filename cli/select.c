@@ -1,13 +1,15 @@
-/* Which machine a MACHINE argument means, and where its portal is.
+/* Which machines MACHINE arguments mean, and where a machine's portal is.
  *
  * What people type has to mean the same machine tomorrow: an NKey, or a name that the operator pinned. A name
  * that a machine claims selects nothing, since any machine may claim it; the error says which NKey claims it,
  * so that it can be pinned. A beginning of an NKey is a convenience for what a table just showed, and must
- * fit one machine alone.
+ * fit one machine alone. Globs, too, are of pinned names, and one that fits none is an error: a verb that did
+ * nothing must not look as if it had done its work.
  *
  * The roster is the proxy's, which is trusted; an address of another form than a portal's is none. Pure. */
 #include "cli/select.h"
 
+#include <fnmatch.h>
 #include <string.h>
 
 #define PREFIX_MIN 5
@@ -83,6 +85,76 @@ cbus_select_machine(const GPtrArray *roster, const char *word, GError **error)
     if (found == NULL)
         set_nothing_selected(roster, word, fitting, error);
     return found;
+}
+
+static void
+add_once(GPtrArray *selected, const CbusRosterMachine *machine)
+{
+    if (!g_ptr_array_find(selected, machine, NULL))
+        g_ptr_array_add(selected, (gpointer)machine);
+}
+
+static gboolean
+add_glob(GPtrArray *selected, const GPtrArray *roster, const char *glob, GError **error)
+{
+    gboolean found = FALSE;
+
+    for (guint i = 0; i < roster->len; i++) {
+        const CbusRosterMachine *machine = roster->pdata[i];
+
+        if (machine->pinned && fnmatch(glob, machine->name, 0) == 0) {
+            add_once(selected, machine);
+            found = TRUE;
+        }
+    }
+    if (!found)
+        g_set_error(error, CBUS_SELECT_ERROR, CBUS_SELECT_ERROR_NONE,
+                    "no pinned name fits %s: cbus machines lists those there are", glob);
+    return found;
+}
+
+static void
+add_all(GPtrArray *selected, const GPtrArray *roster, gboolean unpinned)
+{
+    gboolean any_pinned = FALSE;
+
+    for (guint i = 0; i < roster->len; i++)
+        any_pinned = any_pinned || ((const CbusRosterMachine *)roster->pdata[i])->pinned;
+    for (guint i = 0; i < roster->len; i++) {
+        const CbusRosterMachine *machine = roster->pdata[i];
+
+        if (machine->pinned || unpinned || !any_pinned)
+            g_ptr_array_add(selected, (gpointer)machine);
+    }
+}
+
+GPtrArray *
+cbus_select_machines(const GPtrArray *roster, const char *list, gboolean unpinned, GError **error)
+{
+    g_autoptr(GPtrArray) selected = g_ptr_array_new();
+    g_auto(GStrv) words = NULL;
+
+    if (list == NULL) {
+        add_all(selected, roster, unpinned);
+        return g_steal_pointer(&selected);
+    }
+    words = g_strsplit(list, ",", -1);
+    for (guint i = 0; words[i] != NULL; i++) {
+        const CbusRosterMachine *machine;
+
+        if (words[i][0] == '\0')
+            continue;
+        if (strpbrk(words[i], "*?[") != NULL) {
+            if (!add_glob(selected, roster, words[i], error))
+                return NULL;
+            continue;
+        }
+        machine = cbus_select_machine(roster, words[i], error);
+        if (machine == NULL)
+            return NULL;
+        add_once(selected, machine);
+    }
+    return g_steal_pointer(&selected);
 }
 
 char *
