@@ -18,13 +18,14 @@ _cbus_remote() {
     [[ -n $nkey ]] || return
     local service="$root/$nkey/${1//./_2e}"
     service=${service//-/_2d}
+    # compgen -W expands what it is given: nothing but the letters of D-Bus names may come from machines.
     case $# in
         0) timeout 2 busctl "${bus[@]}" get-property ie.bmcgee.CBus "$root/$nkey" ie.bmcgee.CBus1.Machine Services 2>/dev/null |
             tr ' ' '\n' | sed -n 's/^"\(.*\)"$/\1/p' ;;
         1) timeout 3 busctl "${bus[@]}" tree --list ie.bmcgee.CBus 2>/dev/null | sed -n "s|^$service/|/|p" ;;
         *) timeout 3 busctl "${bus[@]}" introspect ie.bmcgee.CBus "$service$2" 2>/dev/null |
             awk -v kind="$3" '$2 == "interface" { at = $1 } $2 == kind { sub(/^\./, "", $1); print at "." $1; print $1 }' ;;
-    esac
+    esac | grep -x '[A-Za-z0-9_/.-]*'
 }
 
 _cbus() {
