@@ -10,14 +10,15 @@
  *
  * What passes so far is judged by agent/filter.c, if there is a policy.
  *
- * Until the connector has given us a connection, messages wait here: 256 KiB and the one that went over it.
- * Afterwards the bus connection queues them, up to its quota; a bus that does not read loses the channel. The
- * other way the bus is drained always and the link's queue is the bound: over it the channel is closed, as
- * the bus itself would do with a client that does not read.
+ * Until the connector has given us a connection, messages wait in agent/early.c. Afterwards the bus
+ * connection queues them, up to its quota; a bus that does not read loses the channel. The other way the bus
+ * is drained always and the link's queue is the bound: over it the channel is closed, as the bus itself would
+ * do with a client that does not read.
  *
  * Trust: the link's other end is authenticated but may be hostile; the bus is trusted to route, not to
  * validate. Loop thread only. ended() may free the channel: nothing is touched after it. */
 #include "agent/channel.h"
+#include "agent/early.h"
 #include "agent/filter.h"
 #include "agent/tree.h"
 #include "link/bus.h"
@@ -26,14 +27,7 @@
 #include "wire/tree.h"
 #include <unistd.h>
 
-#define EARLY_MAX   (256 * 1024)
-#define EARLY_TREES 8
-#define BUS_SLACK   (16u * 1024 * 1024) /* beyond one message, bytes that may wait for the bus */
-
-typedef struct {
-    guint32 request;
-    char *destination;
-} EarlyTree;
+#define BUS_SLACK (16u * 1024 * 1024) /* beyond one message, bytes that may wait for the bus */
 
 struct _CbusAgentChannel {
     const CbusHost *host;
@@ -43,11 +37,9 @@ struct _CbusAgentChannel {
     CbusAgentChannelHandler handler;
     gpointer user_data;
 
-    guint32 connect; /* the connector's request; 0: answered */
-    GQueue early;    /* GBytes that wait for the connection */
-    gsize early_bytes;
-    GQueue early_trees; /* EarlyTree */
-    CbusBus *bus;       /* NULL until connected */
+    guint32 connect;  /* the connector's request; 0: answered */
+    CbusEarly *early; /* what waits for the connection */
+    CbusBus *bus;     /* NULL until connected */
     guint32 uid;
     CbusAuditTrail *trail;
     CbusFilter *filter; /* NULL: no policy */
@@ -229,10 +221,7 @@ cbus_agent_channel_message(CbusAgentChannel *self, const guint8 *data, gsize siz
     self->greeted = TRUE;
     if (self->bus != NULL) {
         (void)forward(self, &message, data);
-    } else if (self->early_bytes <= EARLY_MAX) {
-        g_queue_push_tail(&self->early, g_bytes_new(data, size));
-        self->early_bytes += size;
-    } else {
+    } else if (!cbus_early_put_message(self->early, data, size)) {
         end(self, CBUS_DBUS_ERROR("LimitsExceeded"),
             "too many messages were sent before the machine's bus was connected", TRUE);
     }
@@ -319,13 +308,6 @@ walk(CbusAgentChannel *self, guint32 request, const char *destination)
     cbus_walker_start(self->walker, request, destination);
 }
 
-static void
-early_tree_free(EarlyTree *early)
-{
-    g_free(early->destination);
-    g_free(early);
-}
-
 void
 cbus_agent_channel_tree(CbusAgentChannel *self, guint32 request, const char *destination)
 {
@@ -333,12 +315,7 @@ cbus_agent_channel_tree(CbusAgentChannel *self, guint32 request, const char *des
         refuse_tree(self, request, CBUS_DBUS_ERROR("Failed"), "this channel has not said Hello to the bus");
     } else if (self->bus != NULL && (self->filter == NULL || cbus_filter_is_ready(self->filter))) {
         walk(self, request, destination);
-    } else if (g_queue_get_length(&self->early_trees) < EARLY_TREES) {
-        EarlyTree *early = g_new0(EarlyTree, 1);
-        early->request = request;
-        early->destination = g_strdup(destination);
-        g_queue_push_tail(&self->early_trees, early);
-    } else {
+    } else if (!cbus_early_put_tree(self->early, request, destination)) {
         refuse_tree(self, request, CBUS_DBUS_ERROR("LimitsExceeded"),
                     "too many trees are being read at once: try again");
     }
@@ -370,11 +347,12 @@ static void
 walk_early(gpointer user_data)
 {
     CbusAgentChannel *self = user_data;
-    EarlyTree *tree;
+    guint32 request = 0;
+    char *destination;
 
-    while ((tree = g_queue_pop_head(&self->early_trees)) != NULL) {
-        walk(self, tree->request, tree->destination);
-        early_tree_free(tree);
+    while ((destination = cbus_early_take_tree(self->early, &request)) != NULL) {
+        walk(self, request, destination);
+        g_free(destination);
     }
 }
 
@@ -384,7 +362,7 @@ send_early(CbusAgentChannel *self)
 {
     GBytes *message;
 
-    while ((message = g_queue_pop_head(&self->early)) != NULL) {
+    while ((message = cbus_early_take_message(self->early)) != NULL) {
         gsize size = 0;
         const guint8 *data = g_bytes_get_data(message, &size);
         CbusMessage view;
@@ -452,8 +430,7 @@ cbus_agent_channel_new(const CbusHost *host, CbusLink *link, guint32 id, const C
     self->user_data = user_data;
     self->trail = cbus_audit_trail_new(host->audit, caller, cbus_link_id(link), id, claim);
     self->reply = g_byte_array_new();
-    g_queue_init(&self->early);
-    g_queue_init(&self->early_trees);
+    self->early = cbus_early_new();
     return self;
 }
 
@@ -492,8 +469,7 @@ cbus_agent_channel_free(CbusAgentChannel *self)
         cbus_quota_give_uid(self->host->quota, self->uid);
     /* What the client sent before it left is delivered. */
     g_clear_pointer(&self->bus, cbus_bus_finish);
-    g_queue_clear_full(&self->early, (GDestroyNotify)g_bytes_unref);
-    g_queue_clear_full(&self->early_trees, (GDestroyNotify)early_tree_free);
+    cbus_early_free(self->early);
     g_byte_array_unref(self->reply);
     cbus_audit_trail_free(self->trail);
     g_free(self);
