@@ -48,6 +48,7 @@ struct _CbusBus {
 
     GByteArray *auth;       /* bytes of the handshake to write; NULL once it is over and written */
     CbusSaslServer *server; /* while a client authenticates */
+    CbusSaslStep sasl;      /* while we do */
     guint32 peer;
     GByteArray *out;
     gsize out_written, out_peak;
@@ -56,7 +57,7 @@ struct _CbusBus {
     GError *fault;     /* to be reported at the end of the turn */
 
     guint depth;
-    gboolean descriptors, authenticated, reading, blocked, closed, freed;
+    gboolean authenticated, reading, blocked, closed, freed;
 };
 
 static void
@@ -132,10 +133,14 @@ authenticate(CbusBus *bus, const guint8 *data, gsize len)
 {
     GError *error = NULL;
     gboolean done = FALSE;
-    gssize used = bus->server != NULL
-                      ? cbus_sasl_server_receive(bus->server, data, len, bus->auth, &done, &error)
-                      : cbus_sasl_receive(data, len, bus->descriptors, &done, &error);
+    gssize used;
 
+    if (bus->server != NULL) {
+        used = cbus_sasl_server_receive(bus->server, data, len, bus->auth, &done, &error);
+    } else {
+        used = cbus_sasl_receive(&bus->sasl, data, len, &error);
+        done = bus->sasl == CBUS_SASL_DONE;
+    }
     if (used < 0) {
         fail(bus, error);
         return 0;
@@ -394,10 +399,10 @@ start_deadline(CbusBus *bus, guint seconds)
 }
 
 static void
-start_authentication(CbusBus *bus, guint32 uid)
+start_authentication(CbusBus *bus, guint32 uid, gboolean descriptors)
 {
     start_deadline(bus, AUTH_SECONDS);
-    cbus_sasl_begin(uid, bus->descriptors, bus->auth);
+    bus->sasl = cbus_sasl_begin(uid, descriptors, bus->auth);
     schedule(bus);
 }
 
@@ -436,7 +441,6 @@ cbus_bus_new(CbusLoop *loop, int fd, CbusBusMode mode, guint32 uid, gsize limit,
     bus->flush = (CbusDeferred){.func = on_flush, .user_data = bus};
     bus->resume = (CbusDeferred){.func = on_resume, .user_data = bus};
     bus->authenticated = mode == CBUS_BUS_NO_AUTH;
-    bus->descriptors = mode == CBUS_BUS_CLIENT_FDS;
     bus->reading = TRUE;
     if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
         g_set_error(error, CBUS_BUS_ERROR, CBUS_BUS_ERROR_CLOSED, "not a usable socket: %s",
@@ -448,7 +452,7 @@ cbus_bus_new(CbusLoop *loop, int fd, CbusBusMode mode, guint32 uid, gsize limit,
         return NULL;
     }
     if (mode == CBUS_BUS_CLIENT || mode == CBUS_BUS_CLIENT_FDS)
-        start_authentication(bus, uid);
+        start_authentication(bus, uid, mode == CBUS_BUS_CLIENT_FDS);
     return bus;
 }
 

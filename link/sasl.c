@@ -10,14 +10,17 @@
  * server compares with the kernel's answer, so no other mechanism is worth trying: when EXTERNAL is rejected,
  * the connection is of the wrong user, and the error says which.
  *
+ * The server's answers are taken in their one order: nothing but OK lets us in, and its word on descriptors
+ * comes after it. Who answers ERROR or AGREE_UNIX_FD first has not let anybody in.
+ *
  * Trust: the server's bytes are not trusted: a line is at most CBUS_SASL_LINE_MAX bytes, and what it says is
- * escaped before it goes into an error. No state beside the caller's buffer; any thread. */
+ * escaped before it goes into an error. No state beside the caller's buffer and step; any thread. */
 #include "link/sasl.h"
 #include "link/bus.h"
 #include "wire/bytes.h"
 #include <string.h>
 
-void
+CbusSaslStep
 cbus_sasl_begin(guint32 uid, gboolean descriptors, GByteArray *out)
 {
     g_autofree char *decimal = g_strdup_printf("%u", uid);
@@ -29,6 +32,7 @@ cbus_sasl_begin(guint32 uid, gboolean descriptors, GByteArray *out)
     g_byte_array_append(out, (const guint8 *)"", 1);
     g_byte_array_append(out, (const guint8 *)line->str, line->len);
     g_string_free(line, TRUE);
+    return descriptors ? CBUS_SASL_OK_AND_AGREE : CBUS_SASL_OK;
 }
 
 static gboolean
@@ -41,12 +45,16 @@ says(CbusSpan line, const char *command)
 }
 
 static void
-set_refused(CbusSpan line, GError **error)
+set_refused(CbusSaslStep step, CbusSpan line, GError **error)
 {
     g_autofree char *text = g_strndup(line.text, line.len);
     g_autofree char *shown = g_strescape(text, NULL);
 
-    if (says(line, "REJECTED"))
+    if (step == CBUS_SASL_AGREE)
+        g_set_error(error, CBUS_BUS_ERROR, CBUS_BUS_ERROR_AUTH,
+                    "the bus answered \"%s\" to NEGOTIATE_UNIX_FD, where AGREE_UNIX_FD or ERROR belongs",
+                    shown);
+    else if (says(line, "REJECTED"))
         g_set_error(error, CBUS_BUS_ERROR, CBUS_BUS_ERROR_AUTH,
                     "the bus does not let this user in (it answered \"%s\" to AUTH EXTERNAL)", shown);
     else
@@ -55,9 +63,10 @@ set_refused(CbusSpan line, GError **error)
 }
 
 gssize
-cbus_sasl_receive(const guint8 *data, gsize len, gboolean descriptors, gboolean *done, GError **error)
+cbus_sasl_receive(CbusSaslStep *step, const guint8 *data, gsize len, GError **error)
 {
     const guint8 *end = memchr(data, '\n', MIN(len, CBUS_SASL_LINE_MAX));
+    gboolean agree = *step == CBUS_SASL_AGREE;
     CbusSpan line;
 
     if (end == NULL && len < CBUS_SASL_LINE_MAX)
@@ -69,12 +78,10 @@ cbus_sasl_receive(const guint8 *data, gsize len, gboolean descriptors, gboolean 
         return -1;
     }
     line = (CbusSpan){(const char *)data, end - 1 - data};
-    if (descriptors && says(line, "OK"))
-        return end + 1 - data; /* its word on descriptors is to come */
-    if (!says(line, "OK") && !(descriptors && (says(line, "AGREE_UNIX_FD") || says(line, "ERROR")))) {
-        set_refused(line, error);
+    if (agree ? !says(line, "AGREE_UNIX_FD") && !says(line, "ERROR") : !says(line, "OK")) {
+        set_refused(*step, line, error);
         return -1;
     }
-    *done = TRUE;
+    *step = *step == CBUS_SASL_OK_AND_AGREE ? CBUS_SASL_AGREE : CBUS_SASL_DONE;
     return end + 1 - data;
 }

@@ -400,6 +400,36 @@ test_rejected(Fixture *fixture, gconstpointer data)
 }
 
 static void
+refuses_first(Fixture *fixture, const char *answer)
+{
+    feed_text(fixture, answer);
+    assert_closed(fixture, CBUS_BUS_ERROR_AUTH);
+    g_assert_nonnull(g_strstr_len(fixture->reason->message, -1, "where OK or REJECTED belongs"));
+    g_assert_cmpuint(fixture->ready, ==, 0);
+}
+
+static void
+test_agreeing_lets_nobody_in(Fixture *fixture, gconstpointer data)
+{
+    refuses_first(fixture, "AGREE_UNIX_FD\r\n");
+}
+
+static void
+test_an_error_lets_nobody_in(Fixture *fixture, gconstpointer data)
+{
+    refuses_first(fixture, "ERROR \"no\"\r\n");
+}
+
+static void
+test_one_ok_is_enough(Fixture *fixture, gconstpointer data)
+{
+    feed_text(fixture, "OK 0123456789abcdef0123456789abcdef\r\nOK 0123456789abcdef0123456789abcdef\r\n");
+    assert_closed(fixture, CBUS_BUS_ERROR_AUTH);
+    g_assert_nonnull(g_strstr_len(fixture->reason->message, -1, "where AGREE_UNIX_FD or ERROR belongs"));
+    g_assert_cmpuint(fixture->ready, ==, 0);
+}
+
+static void
 test_no_server(Fixture *fixture, gconstpointer data)
 {
     g_autofree char *line = g_strnfill(600, 'x');
@@ -441,6 +471,9 @@ main(int argc, char **argv)
     ADD(CBUS_BUS_CLIENT, "authenticates-before-messages", test_authenticates);
     ADD(CBUS_BUS_CLIENT_FDS, "asks-for-descriptors-and-drops-them", test_asks_for_descriptors_and_drops_them);
     ADD(CBUS_BUS_CLIENT, "rejected-says-so", test_rejected);
+    ADD(CBUS_BUS_CLIENT_FDS, "agreeing-lets-nobody-in", test_agreeing_lets_nobody_in);
+    ADD(CBUS_BUS_CLIENT_FDS, "an-error-lets-nobody-in", test_an_error_lets_nobody_in);
+    ADD(CBUS_BUS_CLIENT_FDS, "one-ok-is-enough", test_one_ok_is_enough);
     ADD(CBUS_BUS_CLIENT, "no-server-is-noticed", test_no_server);
     ADD(CBUS_BUS_CLIENT, "closed-in-authentication", test_closed_in_authentication);
     return g_test_run();
