@@ -19,7 +19,7 @@
 
 #define DEPTH_MAX 32
 
-G_DEFINE_QUARK(cbus - arguments - error - quark, cbus_arguments_error)
+G_DEFINE_QUARK(cbus_arguments_error_quark, cbus_arguments_error)
 
 typedef struct {
     char **next; /* the words that are left */

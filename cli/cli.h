@@ -16,6 +16,7 @@ CbusExit cbus_cli_get(int argc, char **argv);
 CbusExit cbus_cli_invoke(int argc, char **argv);
 CbusExit cbus_cli_keyscan(int argc, char **argv);
 CbusExit cbus_cli_machines(int argc, char **argv);
+CbusExit cbus_cli_monitor(int argc, char **argv);
 CbusExit cbus_cli_nkey(int argc, char **argv);
 /* Returns CBUS_EXIT_OWN, or becomes the command. */
 CbusExit cbus_cli_run(int argc, char **argv);

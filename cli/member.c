@@ -19,7 +19,7 @@
 #define ASKED_MAX      8
 #define LOOKUP_TIMEOUT 10
 
-G_DEFINE_QUARK(cbus - member - error - quark, cbus_member_error)
+G_DEFINE_QUARK(cbus_member_error_quark, cbus_member_error)
 
 typedef struct {
     CbusMemberKind kind;

@@ -267,38 +267,68 @@ paths_meet(CbusSpan argument, const char *value)
            memcmp(argument.text, own.text, shorter.len) == 0;
 }
 
-gboolean
-cbus_match_rule_wants_driver_signal(const CbusMatchRule *rule, CbusSpan member, const CbusSpan arguments[3])
+static gboolean
+argument_fits(const CbusMatchSignal *signal, guint key, const char *value)
 {
-    static const CbusSpan path = CBUS_SPAN_LITERAL("/org/freedesktop/DBus");
+    gboolean as_path = key >= KEY_ARG_PATH;
+    guint n = as_path ? key - KEY_ARG_PATH : key - KEY_ARG;
+    const CbusMatchArgument *argument = n < signal->n_arguments ? &signal->arguments[n] : NULL;
 
+    if (argument == NULL || argument->text.text == NULL)
+        return FALSE;
+    if (as_path)
+        return paths_meet(argument->text, value);
+    return !argument->is_path && cbus_span_is(argument->text, value);
+}
+
+static gboolean
+pair_fits(const CbusMatchSignal *signal, guint key, const char *value)
+{
+    switch (key) {
+        case KEY_TYPE:
+            return g_str_equal(value, "signal");
+        case KEY_SENDER:
+            return cbus_span_is(signal->sender, value);
+        case KEY_INTERFACE:
+            return cbus_span_is(signal->interface, value);
+        case KEY_MEMBER:
+            return cbus_span_is(signal->member, value);
+        case KEY_PATH:
+            return cbus_span_is(signal->path, value);
+        case KEY_PATH_NAMESPACE:
+            return is_below(signal->path, value, '/');
+        case KEY_EAVESDROP:
+            return TRUE;
+        case KEY_DESTINATION:
+            return FALSE;
+        case KEY_ARG0_NAMESPACE:
+            return signal->n_arguments > 0 && signal->arguments[0].text.text != NULL &&
+                   !signal->arguments[0].is_path && is_below(signal->arguments[0].text, value, '.');
+        default:
+            return argument_fits(signal, key, value);
+    }
+}
+
+gboolean
+cbus_match_rule_wants_signal(const CbusMatchRule *rule, const CbusMatchSignal *signal)
+{
     for (guint i = 0; i < rule->n; i++) {
-        guint key = rule->pairs[i].key;
-        const char *value = rule->pairs[i].value;
-        gboolean fits;
-
-        if (key == KEY_TYPE)
-            fits = g_str_equal(value, "signal");
-        else if (key == KEY_SENDER || key == KEY_INTERFACE)
-            fits = g_str_equal(value, "org.freedesktop.DBus");
-        else if (key == KEY_MEMBER)
-            fits = cbus_span_is(member, value);
-        else if (key == KEY_PATH)
-            fits = cbus_span_is(path, value);
-        else if (key == KEY_PATH_NAMESPACE)
-            fits = is_below(path, value, '/');
-        else if (key == KEY_EAVESDROP)
-            fits = TRUE;
-        else if (key == KEY_ARG0_NAMESPACE)
-            fits = is_below(arguments[0], value, '.');
-        else if (key >= KEY_ARG && key < KEY_ARG + 3)
-            fits = cbus_span_is(arguments[key - KEY_ARG], value);
-        else if (key >= KEY_ARG_PATH && key < KEY_ARG_PATH + 3)
-            fits = paths_meet(arguments[key - KEY_ARG_PATH], value);
-        else
-            fits = FALSE;
-        if (!fits)
+        if (!pair_fits(signal, rule->pairs[i].key, rule->pairs[i].value))
             return FALSE;
     }
     return TRUE;
+}
+
+gboolean
+cbus_match_rule_wants_driver_signal(const CbusMatchRule *rule, CbusSpan member, const CbusSpan arguments[3])
+{
+    const CbusMatchArgument all[] = {{arguments[0], FALSE}, {arguments[1], FALSE}, {arguments[2], FALSE}};
+    const CbusMatchSignal signal = {.sender = CBUS_SPAN_LITERAL("org.freedesktop.DBus"),
+                                    .path = CBUS_SPAN_LITERAL("/org/freedesktop/DBus"),
+                                    .interface = CBUS_SPAN_LITERAL("org.freedesktop.DBus"),
+                                    .member = member,
+                                    .arguments = all,
+                                    .n_arguments = G_N_ELEMENTS(all)};
+
+    return cbus_match_rule_wants_signal(rule, &signal);
 }

@@ -21,6 +21,19 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(CbusMatchRule, cbus_match_rule_free)
 gboolean cbus_match_rule_eavesdrops(const CbusMatchRule *rule);
 /* TRUE if both ask for the same, however they are spelt: RemoveMatch takes away such a rule. */
 gboolean cbus_match_rule_equal(const CbusMatchRule *a, const CbusMatchRule *b);
+typedef struct {
+    CbusSpan text; /* absent: neither a string nor an object path */
+    gboolean is_path;
+} CbusMatchArgument;
+
+typedef struct {
+    CbusSpan sender, path, interface, member;
+    const CbusMatchArgument *arguments;
+    guint n_arguments;
+} CbusMatchSignal;
+
+/* TRUE if a broadcast signal is asked for. SENDER is compared as it stands. */
+gboolean cbus_match_rule_wants_signal(const CbusMatchRule *rule, const CbusMatchSignal *signal);
 /* TRUE if a broadcast of the bus itself, with these three string arguments (NameOwnerChanged), is asked for.
  */
 gboolean cbus_match_rule_wants_driver_signal(const CbusMatchRule *rule, CbusSpan member,

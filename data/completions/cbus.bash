@@ -32,7 +32,7 @@ _cbus() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} verb=${COMP_WORDS[1]} words before kind=method
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
-        mapfile -t COMPREPLY < <(compgen -W "get invoke keyscan machines nkey run trust --help --version" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "get invoke keyscan machines monitor nkey run trust --help --version" -- "$cur")
         return
     fi
     case $prev in
@@ -60,6 +60,7 @@ _cbus() {
         invoke) words="--nkeys --unpinned --timeout --ordered --batch --fail-fast --args-json --yes --json --bus --help" ;;
         machines) words="--wait --timeout --json --bus --help" ;;
         keyscan) words="--port --stdin --json --help" ;;
+        monitor) words="--nkeys --unpinned --json --bus --help" ;;
         nkey) words="--public-key --public-key-file --help" ;;
         run)
             if ((COMP_CWORD == 2)) && [[ $cur != -* ]]; then
