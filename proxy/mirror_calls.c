@@ -247,10 +247,11 @@ relay_to_asker(CbusMirror *self, CbusCaller *caller, const CbusHeader *header, c
 }
 
 gboolean
-cbus_mirror_relay(CbusMirror *self, CbusCaller *caller, guint32 serial, const CbusService *service,
+cbus_mirror_relay(CbusMirror *self, CbusCaller *caller, guint32 serial, CbusService *service,
                   const CbusMessage *reply, GError **error)
 {
-    const CbusTranslation translation = {.direction = CBUS_TO_LOCAL, .prefix = cbus_span(service->prefix)};
+    const CbusTranslation translation = {.direction = CBUS_TO_LOCAL,
+                                         .prefix = cbus_span(cbus_service_prefix(service))};
     const CbusHeader header = {
         .endian = reply->endian,
         .type = reply->type,

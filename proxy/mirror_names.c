@@ -37,21 +37,28 @@ cbus_service_unref(CbusService *service)
     g_free(service);
 }
 
+const char *
+cbus_service_prefix(CbusService *service)
+{
+    if (service->prefix == NULL) {
+        g_autoptr(GString) prefix = g_string_new(NULL);
+        cbus_place_append_service(prefix, service->mirror->nkey, service->name);
+        service->prefix = g_strdup(prefix->str);
+    }
+    return service->prefix;
+}
+
 CbusService *
 cbus_mirror_service(CbusMirror *self, const char *name)
 {
     CbusService *service = g_hash_table_lookup(self->services, name);
-    g_autoptr(GString) prefix = NULL;
 
     if (service != NULL)
         return cbus_service_ref(service);
     service = g_new0(CbusService, 1);
-    prefix = g_string_new(NULL);
-    cbus_place_append_service(prefix, self->nkey, name);
     service->mirror = self;
     service->refs = 1;
     service->name = g_strdup(name);
-    service->prefix = g_string_free(g_steal_pointer(&prefix), FALSE);
     g_queue_init(&service->tree_waiting);
     g_hash_table_insert(self->services, service->name, service);
     return service;

@@ -43,10 +43,11 @@ typedef struct {
     CbusMirror *mirror;
     guint refs;
     gboolean owned, activatable;
-    gboolean listed;     /* either of them */
-    gboolean kept;       /* the mirror itself holds a reference: listed, or its tree may be wanted again */
-    char *name, *prefix; /* "/ie/bmcgee/CBus/<nkey>/<service>" */
-    char *owner;         /* unique name; NULL while not known */
+    gboolean listed; /* either of them */
+    gboolean kept;   /* the mirror itself holds a reference: listed, or its tree may be wanted again */
+    char *name;
+    char *prefix; /* NULL until wanted: most services of a fleet are never asked */
+    char *owner;  /* unique name; NULL while not known */
     CbusServiceTree *tree;
     guint32 tree_id, tree_channel; /* the TREE under way; 0: none */
     gint64 tree_asked_at;
@@ -172,7 +173,7 @@ void cbus_mirror_forward(CbusMirror *self, CbusService *service, CbusSpan path, 
 /* A reply from CHANNEL, which may be closed by it. */
 void cbus_mirror_replied(CbusMirror *self, CbusChannel *channel, const CbusMessage *reply);
 /* A REPLY as it came, but for its paths, to SERIAL of CALLER. FALSE: the remote sent rubbish. */
-gboolean cbus_mirror_relay(CbusMirror *self, CbusCaller *caller, guint32 serial, const CbusService *service,
+gboolean cbus_mirror_relay(CbusMirror *self, CbusCaller *caller, guint32 serial, CbusService *service,
                            const CbusMessage *reply, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* A call that a remote peer made to our connection. */
 void cbus_mirror_decline(CbusMirror *self, CbusChannel *channel, const CbusMessage *call);
@@ -214,6 +215,7 @@ void cbus_mirror_pool_clear(CbusMirror *self, const char *cause, gboolean close)
 /* mirror_names.c */
 CbusService *cbus_mirror_service(CbusMirror *self, const char *name); /* a new reference */
 CbusService *cbus_service_ref(CbusService *service);
+const char *cbus_service_prefix(CbusService *service); /* "/ie/bmcgee/CBus/<nkey>/<service>" */
 void cbus_service_unref(CbusService *service);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CbusService, cbus_service_unref)
 /* All services, each with a reference, so that any may go while the array is walked. (transfer full) */

@@ -126,7 +126,7 @@ emit_driver_signal(CbusMirror *self, const CbusMessage *signal, GError **error)
 {
     g_autoptr(CbusService) driver = cbus_mirror_service(self, CBUS_DRIVER_NAME);
 
-    return emit(self, driver->prefix, signal, error);
+    return emit(self, cbus_service_prefix(driver), signal, error);
 }
 
 void
@@ -153,9 +153,9 @@ cbus_mirror_signal(CbusMirror *self, CbusChannel *channel, const CbusMessage *si
     if (of_driver)
         good = emit_driver_signal(self, signal, &error);
     for (guint i = 0; names != NULL && good && i < names->len; i++) {
-        const CbusService *service = g_ptr_array_index(names, i);
+        CbusService *service = g_ptr_array_index(names, i);
 
-        good = emit(self, service->prefix, signal, &error);
+        good = emit(self, cbus_service_prefix(service), signal, &error);
     }
     if (!good)
         cbus_mirror_pool_break(self, channel, error->message);

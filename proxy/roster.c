@@ -16,8 +16,10 @@
 
 #include "link/log.h"
 #include "proxy/dialer.h"
+#include <malloc.h>
 
 #define CREDIT_BYTES (32u * 1024 * 1024)
+#define SETTLED_S    10
 
 struct _CbusRoster {
     CbusLoop *loop;
@@ -36,6 +38,8 @@ struct _CbusRoster {
     guint unpinned;
     gint64 window; /* µs, monotonic: when the second began in which NEWCOMERS came */
     guint newcomers;
+    GSource *settling; /* links were made lately */
+    gint64 linked_at;  /* µs, monotonic: the last one */
 };
 
 /* ---- machines ---- */
@@ -198,6 +202,31 @@ on_state(const CbusKey *agent, CbusDialState state, const char *message, gpointe
     }
 }
 
+/* Links being made leave holes all over the heap, a third of it after a thousand. */
+static gboolean
+on_settling(gpointer user_data)
+{
+    CbusRoster *roster = user_data;
+    if (g_get_monotonic_time() - roster->linked_at < SETTLED_S * G_USEC_PER_SEC) {
+        return G_SOURCE_CONTINUE;
+    }
+    malloc_trim(0);
+    g_clear_pointer(&roster->settling, g_source_unref);
+    return G_SOURCE_REMOVE;
+}
+
+static void
+await_settled(CbusRoster *roster)
+{
+    roster->linked_at = g_get_monotonic_time();
+    if (roster->settling != NULL) {
+        return;
+    }
+    roster->settling = g_timeout_source_new_seconds(SETTLED_S);
+    g_source_set_callback(roster->settling, on_settling, roster, NULL);
+    g_source_attach(roster->settling, roster->loop->context);
+}
+
 static void
 on_linked(const CbusKey *agent, CbusLink *link, const char *name, const char *machine_id, const char *boot_id,
           const char *version, gpointer user_data)
@@ -206,6 +235,7 @@ on_linked(const CbusKey *agent, CbusLink *link, const char *name, const char *ma
     CbusMachine *machine = cbus_roster_lookup(roster, agent);
     if (machine != NULL) {
         cbus_machine_link_up(machine, link, name, machine_id, boot_id, version);
+        await_settled(roster);
         return;
     }
     /* It was dropped while the handshake ran. */
@@ -323,6 +353,10 @@ cbus_roster_free(CbusRoster *roster)
         cbus_machine_free(machine);
     }
     cbus_dialer_free(roster->dialer);
+    if (roster->settling != NULL) {
+        g_source_destroy(roster->settling);
+    }
+    g_clear_pointer(&roster->settling, g_source_unref);
     cbus_budget_free(roster->budget);
     cbus_node_store_free(roster->store);
     cbus_known_machines_free(roster->known);

@@ -1,7 +1,7 @@
 /* One interleaved measurement: D, the direct call on one bus; N, a bare NATS round trip; M, the mirrored
  * call; P, the call through a portal; O, opening a connection through it; I, P beside idle connections.
  *
- *   bench echo ADDRESS NAME                 serves echoes on a bus
+ *   bench echo ADDRESS NAME…                serves echoes on a bus
  *   bench responder NATS-URL                serves echoes on NATS (library threads, callback subscription)
  *   bench measure KEY=VALUE…                prints one JSON object
  *
@@ -306,9 +306,10 @@ measure(char **argv)
 int
 main(int argc, char **argv)
 {
-    if (argc == 4 && strcmp(argv[1], "echo") == 0) {
+    if (argc >= 4 && strcmp(argv[1], "echo") == 0) {
         BenchClient *client = bench_client_new(argv[2]);
-        bench_client_request_name(client, argv[3]);
+        for (int i = 3; i < argc; i++)
+            bench_client_request_name(client, argv[i]);
         bench_serve(client);
     } else if (argc == 3 && strcmp(argv[1], "responder") == 0) {
         natsConnection *nc = connect_nats(argv[2]);
@@ -321,7 +322,7 @@ main(int argc, char **argv)
         measure(argv + 2);
         nats_Close();
     } else {
-        fprintf(stderr, "usage: bench echo ADDRESS NAME | responder URL | measure KEY=VALUE…\n");
+        fprintf(stderr, "usage: bench echo ADDRESS NAME… | responder URL | measure KEY=VALUE…\n");
         return 2;
     }
     return 0;
