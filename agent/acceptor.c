@@ -363,6 +363,7 @@ cbus_acceptor_new(CbusLoop *loop, CbusNats *nats, CbusSigner *signer, CbusBudget
     acceptor->hellos = cbus_nats_subscribe(nats, subject, on_hello, acceptor);
     cbus_subject_in(subject, &signer->public_key, &acceptor->instance);
     acceptor->packets = cbus_nats_subscribe(nats, subject, on_packet, acceptor);
+    cbus_nats_set_beat(nats, subject);
     return acceptor;
 }
 

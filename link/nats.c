@@ -57,6 +57,7 @@ struct _CbusNats {
     GError *loss; /* set: waits for its burial */
     GSource *burial;
     guint beat_ms;
+    char *beat_subject;
 
     guint depth;
     gboolean freed;
@@ -220,8 +221,10 @@ on_readable(gpointer user_data)
 
 /* Writes until all is written or the kernel takes no more. */
 static void
-write_out(CbusNats *nats)
+write_out(gpointer user_data)
 {
+    CbusNats *nats = user_data;
+
     if (!nats->up)
         return;
     nats->blocked = FALSE;
@@ -243,12 +246,6 @@ write_out(CbusNats *nats)
 }
 
 static void
-on_writable(gpointer user_data)
-{
-    write_out(user_data);
-}
-
-static void
 on_write_turn(gpointer user_data)
 {
     CbusNats *nats = user_data;
@@ -267,7 +264,7 @@ on_want_write(gpointer user_data)
 
 static const CbusNatsSourceHandler source_handler = {
     .readable = on_readable,
-    .writable = on_writable,
+    .writable = write_out,
     .want_write = on_want_write,
 };
 
@@ -279,7 +276,15 @@ on_silent(guint ms, gpointer user_data)
     lost(user_data, why);
 }
 
-static const CbusNatsBeatHandler beat_handler = {.probe = on_want_write, .silent = on_silent};
+static void
+on_ask(gpointer user_data)
+{
+    CbusNats *nats = user_data;
+
+    (void)!cbus_nats_publish(nats, nats->beat_subject, NULL, NULL, 0); /* or there is enough to answer */
+}
+
+static const CbusNatsBeatHandler beat_handler = {.ask = on_ask, .silent = on_silent};
 
 /* Makes a fresh connection usable. FALSE with ERROR: it is not, and is to be destroyed. */
 static gboolean
@@ -297,8 +302,8 @@ set_up_connection(CbusNats *nats, GError **error)
     }
     nats->max_payload = (gsize)MIN(max_payload, MAX_PAYLOAD_MOST);
     cbus_nats_source_start(nats->source, nats->loop->context, &source_handler, nats);
-    nats->beat =
-        cbus_nats_beat_new(nats->loop->context, nats->beat_ms, nats->connection, &beat_handler, nats);
+    if (nats->beat_subject != NULL)
+        nats->beat = cbus_nats_beat_new(nats->loop->context, nats->beat_ms, &beat_handler, nats);
     s = cbus_nats_subscriptions_make(nats->subscriptions, nats->connection);
     if (s == NATS_OK)
         return TRUE;
@@ -373,6 +378,13 @@ cbus_nats_new(CbusLoop *loop, const CbusNatsOptions *options, const CbusNatsHand
     return nats;
 }
 
+void
+cbus_nats_set_beat(CbusNats *nats, const char *subject)
+{
+    g_free(nats->beat_subject);
+    nats->beat_subject = g_strdup(subject);
+}
+
 /* Begins the first attempt. Once. */
 void
 cbus_nats_start(CbusNats *nats)
@@ -387,6 +399,7 @@ destroy(CbusNats *nats)
     destroy_connection(nats);
     cbus_nats_subscriptions_free(nats->subscriptions);
     g_clear_error(&nats->loss);
+    g_free(nats->beat_subject);
     g_free(nats);
 }
 
@@ -456,7 +469,7 @@ cbus_nats_subscribe_no_responders(CbusNats *nats, const char *subject, CbusNatsF
     return add_subscription(nats, subject, TRUE, func, user_data);
 }
 
-/* No-op for an id that is not subscribed. Its function is not called afterwards. */
+/* No-op for an id that is not subscribed. */
 void
 cbus_nats_unsubscribe(CbusNats *nats, guint id)
 {

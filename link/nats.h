@@ -50,6 +50,9 @@ typedef void (*CbusNatsFunc)(const char *subject, const char *reply, guint8 *dat
 
 CbusNats *cbus_nats_new(CbusLoop *loop, const CbusNatsOptions *options, const CbusNatsHandler *handler,
                         gpointer user_data, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* Before start. SUBJECT is subscribed to by NATS's owner and takes empty messages: one is published there
+ * when the server has been silent, and its echo is life. Without it a silent server is not noticed. */
+void cbus_nats_set_beat(CbusNats *nats, const char *subject);
 void cbus_nats_start(CbusNats *nats);
 /* Safe in every handler and function; none is called afterwards, the signer neither. Writes what the kernel
  * takes at once; see cbus_nats_flush(). */

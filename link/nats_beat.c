@@ -1,25 +1,23 @@
 /* The heartbeat of a NATS connection.
  *
  * Any byte from the server is life, so a busy connection costs nothing. When none has come for an interval,
- * NATS's own PING is sent, which the server answers whatever the permissions of this user are and whoever
- * else listens. (A message to a subject without subscribers would do only until somebody subscribes to all,
- * and both its subjects would have to be permitted.) UNANSWERED intervals later, still without a byte, the
- * server is silent, and the owner gives the connection up. With the default interval that is twelve seconds
- * after the first question, longer than nats-server's own write deadline of ten: a slow subscriber makes the
- * server throttle innocent publishers for so long.
+ * the owner is asked to put a question: an empty message to one of its own subscriptions, which the server
+ * echoes, whoever else listens. (A 503 from a subject without subscribers would do only until somebody
+ * subscribes to all; a PING can be sent by nats.c only with waiting for its answer, by a clock that may be
+ * set.) UNANSWERED intervals later, still without a byte, the server is silent, and the owner gives the
+ * connection up. With the default interval that is twelve seconds after the first question, longer than
+ * nats-server's own write deadline of ten: a slow subscriber makes the server throttle innocent publishers
+ * for so long.
  *
- * nats.c's own ping timer is off because it closes the descriptor from a thread of its own; the one other
- * way to send a PING is a flush with a deadline. The answer can not come while the loop waits, so the
- * deadline, the least there is, always passes: a millisecond in six seconds of silence, when there is nothing
- * else to do. Trust: none needed; a hostile server can pretend to live. */
+ * nats.c's own ping timer is off because it closes the descriptor from a thread of its own. A server whose
+ * permissions forbid the question answers with an error, which is a byte, too. Trust: none needed; a hostile
+ * server can pretend to live. */
 #include "link/nats_beat.h"
 
 #define UNANSWERED 2
-#define PING_MS    1
 
 struct _CbusNatsBeat {
-    natsConnection *connection; /* borrowed */
-    GSource *timer;             /* NULL: stopped */
+    GSource *timer; /* NULL: stopped */
     guint interval_ms, quiet;
     gboolean alive;
     const CbusNatsBeatHandler *handler;
@@ -37,8 +35,7 @@ on_timer(gpointer user_data)
         return G_SOURCE_CONTINUE;
     }
     if (beat->quiet++ < UNANSWERED) {
-        (void)natsConnection_FlushTimeout(beat->connection, PING_MS);
-        beat->handler->probe(beat->user_data);
+        beat->handler->ask(beat->user_data);
         return G_SOURCE_CONTINUE;
     }
     beat->handler->silent(beat->interval_ms * beat->quiet, beat->user_data);
@@ -46,12 +43,11 @@ on_timer(gpointer user_data)
 }
 
 CbusNatsBeat *
-cbus_nats_beat_new(GMainContext *context, guint interval_ms, natsConnection *connection,
-                   const CbusNatsBeatHandler *handler, gpointer user_data)
+cbus_nats_beat_new(GMainContext *context, guint interval_ms, const CbusNatsBeatHandler *handler,
+                   gpointer user_data)
 {
     CbusNatsBeat *beat = g_new0(CbusNatsBeat, 1);
 
-    beat->connection = connection;
     beat->interval_ms = interval_ms;
     beat->alive = TRUE;
     beat->handler = handler;
@@ -83,5 +79,6 @@ cbus_nats_beat_free(CbusNatsBeat *beat)
 void
 cbus_nats_beat_alive(CbusNatsBeat *beat)
 {
-    beat->alive = TRUE;
+    if (beat != NULL)
+        beat->alive = TRUE;
 }

@@ -297,8 +297,6 @@ set_fixed_options(natsOptions *options)
     if (s == NATS_OK)
         s = natsOptions_SetIOBufSize(options, 32768);
     if (s == NATS_OK)
-        s = natsOptions_SetNoEcho(options, true);
-    if (s == NATS_OK)
         s = natsOptions_SetIgnoreDiscoveredServers(options, true);
     if (s == NATS_OK)
         s = natsOptions_SetErrorHandler(options, on_library_error, NULL);

@@ -245,6 +245,9 @@ cbus_dialer_new(CbusLoop *loop, CbusNats *nats, CbusSigner *signer, CbusBudget *
     g_queue_init(&dialer->signing);
     cbus_subject_out(subject, NULL, &signer->public_key, &dialer->instance);
     dialer->out = cbus_nats_subscribe(nats, subject, on_out, dialer);
+    /* As if from ourselves: nobody else may or does use it. */
+    cbus_subject_out(subject, &signer->public_key, &signer->public_key, &dialer->instance);
+    cbus_nats_set_beat(nats, subject);
     cbus_subject_gone(subject, NULL, &signer->public_key, &dialer->instance);
     dialer->gone = cbus_nats_subscribe_no_responders(nats, subject, on_gone, dialer);
     dialer->here = cbus_nats_subscribe(nats, CBUS_SUBJECT_HERE_ALL, on_here, dialer);

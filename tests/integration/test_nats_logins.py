@@ -187,7 +187,8 @@ def test_with_an_agents_permissions_nobody_is_another_agent():
         assert user.errors == []
         own, victim = other.public, stack.nkey
         assert user.ask(f"SUB cbus.v1.{own}.in 1", f"SUB cbus.v1.{own}.in.* 2", "SUB cbus.v1.who 3",
-                        f"PUB cbus.v1.{own}.here 1", "x", f"PUB cbus.v1.{own}.out.a.b 1", "x") == []
+                        f"PUB cbus.v1.{own}.here 1", "x", f"PUB cbus.v1.{own}.out.a.b 1", "x",
+                        f"PUB cbus.v1.{own}.in.x 1", "x") == []
         for number, subject in enumerate((f"cbus.v1.{victim}.in", f"cbus.v1.{victim}.in.*", "cbus.v1.*.in", "cbus.v1.>", ">",
                                           f"cbus.v1.{victim}.out.>", f"cbus.v1.{own}.out.>", "cbus.v1.*.here",
                                           "_INBOX.>")):

@@ -37,22 +37,24 @@ test_restart(NatsFixture *fixture, gconstpointer data)
     }
 }
 
+#define USERS     "authorization { users: [ { user: all, password: all }, { user: u, password: p"
+#define FORBIDDEN ", permissions: { publish: { deny: \">\" }, subscribe: { deny: \">\" } }"
+
+/* DATA: the server's configuration, which may forbid the question. */
 static void
 test_heartbeat(NatsFixture *fixture, gconstpointer data)
 {
-    /* May use no subject at all; and somebody listens to every subject. */
-    static const char config[] =
-        "authorization { users: [ { user: all, password: all }, { user: u, password: p, "
-        "permissions: { publish: { deny: \">\" }, subscribe: { deny: \">\" } } } ] }";
     g_autoptr(NatsClient) client = NULL;
     g_autoptr(NatsClient) overhearing = NULL;
     gint64 start;
 
-    nats_fixture_start_server(fixture, config);
+    nats_fixture_start_server(fixture, data);
     overhearing = nats_client_new_with(fixture, "all:all@", (CbusNatsOptions){0});
     cbus_nats_subscribe(overhearing->nats, ">", nats_client_on_message, overhearing);
     nats_client_connect(overhearing);
     client = nats_client_new_with(fixture, "u:p@", (CbusNatsOptions){.beat_ms = 100});
+    cbus_nats_subscribe(client->nats, "beat", nats_client_on_message, client);
+    cbus_nats_set_beat(client->nats, "beat");
     nats_client_connect(client);
     nats_fixture_turn_for(1000);
     g_assert_cmpuint(client->down, ==, 0);
@@ -253,7 +255,8 @@ main(int argc, char **argv)
         return g_test_run();
     }
     ADD("comes-back-after-a-restart", NULL, test_restart);
-    ADD("heartbeat-notices-a-stopped-server", NULL, test_heartbeat);
+    ADD("heartbeat-notices-a-stopped-server", USERS " } ] }", test_heartbeat);
+    ADD("heartbeat-needs-no-permission", USERS FORBIDDEN " } ] }", test_heartbeat);
     ADD("may-start-before-the-server", NULL, test_before_the_server);
     if (openssl != NULL)
         ADD("half-a-tls-record-does-not-stall-the-loop", NULL,
