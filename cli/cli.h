@@ -21,6 +21,7 @@ CbusExit cbus_cli_nkey(int argc, char **argv);
 /* Returns CBUS_EXIT_OWN, or becomes the command. */
 CbusExit cbus_cli_run(int argc, char **argv);
 CbusExit cbus_cli_trust(int argc, char **argv);
+CbusExit cbus_cli_wait(int argc, char **argv);
 
 /* "cbus: " and the text on standard error, control characters escaped: remote text may be in it. */
 void cbus_cli_complain(const char *format, ...) G_GNUC_PRINTF(1, 2);

@@ -3,7 +3,8 @@
  * One question, ObjectManager.GetManagedObjects on /ie/bmcgee/CBus, tells everything. --wait asks again
  * whenever the proxy says that something changed (its signals, or its name's owner), and never by the clock:
  * signals that come while a question is under way make one more question, not many. It waits for the proxy,
- * too, so that a script can start it and wait in the next line.
+ * too, so that a script can start it and wait in the next line. --watch listens in the same way, shows each
+ * answer, and asks every two seconds besides, since ages and round trips change without a signal.
  *
  * --timeout bounds everything after connecting, so that a proxy that hangs costs seconds. Exit status: 0 when
  * listed (or as many as asked for are online), 1 when they are not or the proxy did not answer, 3 without a
@@ -15,15 +16,21 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <unistd.h>
 
-#define RETRY_MS 200 /* while the proxy owns its name and has no objects yet */
+#define RETRY_MS   200 /* while the proxy owns its name and has no objects yet */
+#define REFRESH_MS 2000
+#define PAUSE_MS   200 /* between two listings: many machines may change at once */
+#define HOME       "\033[H\033[2J"
 
 typedef struct {
     GMainLoop *loop;
     GDBusConnection *connection;
     guint wait; /* how many are to be online */
-    gboolean asking, changed;
-    guint retry;
+    gboolean watch, json;
+    gboolean asking, changed, soon;
+    guint retry;       /* a timer that asks */
+    char *shown;       /* the last listing */
     GPtrArray *roster; /* the last answer, or NULL */
     GError *error;     /* why there is none */
     gboolean done;     /* not cut off by the timeout */
@@ -42,10 +49,57 @@ on_retry(gpointer user_data)
 }
 
 static void
+ask_in(Listing *listing, guint ms)
+{
+    g_clear_handle_id(&listing->retry, g_source_remove);
+    listing->retry = g_timeout_add(ms, on_retry, listing);
+}
+
+static void
 finish(Listing *listing)
 {
     listing->done = TRUE;
     g_main_loop_quit(listing->loop);
+}
+
+/* TRUE if a machine, its name, state or reason differs from the last time. */
+static gboolean
+news(Listing *listing)
+{
+    GString *now = g_string_new(NULL);
+
+    for (guint i = 0; i < listing->roster->len; i++) {
+        const CbusRosterMachine *machine = listing->roster->pdata[i];
+
+        g_string_append_printf(now, "%s %s %s %s\n", machine->nkey, machine->name, machine->state,
+                               machine->last_error);
+    }
+    if (g_strcmp0(now->str, listing->shown) == 0) {
+        g_string_free(now, TRUE);
+        return FALSE;
+    }
+    g_free(listing->shown);
+    listing->shown = g_string_free(now, FALSE);
+    return TRUE;
+}
+
+/* The roster: on a terminal in place, else if it is news. */
+static void
+show(Listing *listing)
+{
+    gboolean terminal = isatty(STDOUT_FILENO);
+    g_autofree char *text = listing->json ? cbus_roster_json(listing->roster)
+                                          : cbus_roster_table(listing->roster, g_get_real_time());
+
+    /* In a log, ages are no news. */
+    if (!terminal && !news(listing))
+        return;
+    if (listing->json)
+        fputs(text, stdout);
+    else
+        g_print("%s%s", terminal ? HOME : "", text);
+    if (fflush(stdout) != 0)
+        finish(listing);
 }
 
 static void
@@ -54,6 +108,12 @@ take_answer(Listing *listing, GVariant *answer)
     g_clear_error(&listing->error);
     g_clear_pointer(&listing->roster, g_ptr_array_unref);
     listing->roster = cbus_roster_read(answer);
+    if (listing->watch) {
+        show(listing);
+        ask_in(listing, listing->changed ? PAUSE_MS : REFRESH_MS);
+        listing->changed = FALSE;
+        return;
+    }
     if (cbus_roster_online(listing->roster) >= listing->wait)
         finish(listing);
 }
@@ -63,14 +123,14 @@ take_error(Listing *listing, GError *error)
 {
     g_clear_error(&listing->error);
     listing->error = error;
-    if (listing->wait == 0) {
+    if (listing->wait == 0 && !listing->watch) {
         finish(listing);
         return;
     }
     g_clear_pointer(&listing->roster, g_ptr_array_unref);
     /* Without an owner, its coming is a signal; an owner without objects registers them any moment now. */
     if (!cbus_bus_has_no_proxy(error) && listing->retry == 0)
-        listing->retry = g_timeout_add(RETRY_MS, on_retry, listing);
+        ask_in(listing, RETRY_MS);
 }
 
 static void
@@ -100,6 +160,7 @@ ask(Listing *listing)
     if (listing->asking)
         return;
     listing->asking = TRUE;
+    listing->soon = FALSE;
     g_dbus_connection_call(listing->connection, CBUS_PROXY_NAME, CBUS_PROXY_PATH,
                            "org.freedesktop.DBus.ObjectManager", "GetManagedObjects", NULL,
                            G_VARIANT_TYPE("(a{oa{sa{sv}}})"), G_DBUS_CALL_FLAGS_NONE, G_MAXINT, NULL,
@@ -110,7 +171,14 @@ static void
 on_signal(GDBusConnection *connection, const char *sender, const char *path, const char *interface,
           const char *member, GVariant *body, gpointer user_data)
 {
-    ask(user_data);
+    Listing *listing = user_data;
+
+    if (!listing->watch || listing->asking) {
+        ask(listing);
+    } else if (!listing->soon) { /* listings keep their distance, but are not put off */
+        listing->soon = TRUE;
+        ask_in(listing, PAUSE_MS);
+    }
 }
 
 static void
@@ -154,14 +222,14 @@ run(Listing *listing, double timeout)
 {
     g_autoptr(GMainLoop) loop = g_main_loop_new(NULL, FALSE);
     gulong closed = g_signal_connect(listing->connection, "closed", G_CALLBACK(on_closed), listing);
-    guint timer = g_timeout_add((guint)ceil(timeout * 1000), on_timeout, listing);
+    guint timer = listing->watch ? 0 : g_timeout_add((guint)ceil(timeout * 1000), on_timeout, listing);
 
     listing->loop = loop;
-    if (listing->wait > 0)
+    if (listing->wait > 0 || listing->watch)
         watch(listing);
     ask(listing);
     g_main_loop_run(loop);
-    g_source_remove(timer);
+    g_clear_handle_id(&timer, g_source_remove);
     g_clear_handle_id(&listing->retry, g_source_remove);
     g_signal_handler_disconnect(listing->connection, closed);
 }
@@ -202,11 +270,12 @@ cbus_cli_machines(int argc, char **argv)
 {
     g_autofree char *bus = NULL;
     g_autoptr(GError) error = NULL;
-    gboolean json = FALSE;
+    gboolean json = FALSE, stay = FALSE;
     int wait = 0;
     double timeout = 10;
     const GOptionEntry entries[] = {
         {"wait", 0, 0, G_OPTION_ARG_INT, &wait, "Wait until N machines are online", "N"},
+        {"watch", 0, 0, G_OPTION_ARG_NONE, &stay, "Stay, and show what changes", NULL},
         {"timeout", 0, 0, G_OPTION_ARG_DOUBLE, &timeout, "Give up after S seconds (default: 10)", "S"},
         {"json", 0, 0, G_OPTION_ARG_NONE, &json, "Print a JSON array", NULL},
         CBUS_BUS_OPTION(&bus),
@@ -223,7 +292,13 @@ cbus_cli_machines(int argc, char **argv)
         cbus_cli_complain("--wait takes a number from 0, --timeout seconds above 0 and up to 86400");
         return CBUS_EXIT_USAGE;
     }
+    if (stay && wait > 0) {
+        cbus_cli_complain("--watch stays for ever, --wait does not: give one of them");
+        return CBUS_EXIT_USAGE;
+    }
     listing.wait = (guint)wait;
+    listing.watch = stay;
+    listing.json = json;
     listing.connection = cbus_bus_open(bus, &error);
     if (listing.connection == NULL) {
         cbus_cli_complain("%s. Name the bus that cbus-proxy is on with --bus or CBUS_BUS", error->message);
@@ -233,6 +308,7 @@ cbus_cli_machines(int argc, char **argv)
     status = report(&listing, json, timeout);
     g_clear_pointer(&listing.roster, g_ptr_array_unref);
     g_clear_error(&listing.error);
+    g_free(listing.shown);
     g_object_unref(listing.connection);
     return status;
 }

@@ -30,6 +30,7 @@ static const Verb verbs[] = {
     {"nkey", "print the NKey of an SSH public key", cbus_cli_nkey},
     {"run", "run a command whose system bus is a machine's", cbus_cli_run},
     {"trust", "pin a name to a machine's NKey", cbus_cli_trust},
+    {"wait", "wait until a property has a value", cbus_cli_wait},
 };
 
 static char *

@@ -209,6 +209,7 @@ static void
 print_json(const CbusReport *report)
 {
     g_autoptr(GString) head = g_string_new("{\"destination\":");
+    gboolean first = TRUE;
 
     cbus_json_append_string(head, report->call->destination);
     g_string_append(head, ",\"path\":");
@@ -216,8 +217,11 @@ print_json(const CbusReport *report)
     g_string_append(head, ",\"machines\":[");
     fputs(head->str, stdout);
     for (guint i = 0; i < report->machines->len; i++) {
-        fputs(i > 0 ? ",\n" : "\n", stdout);
+        if (report->texts[i] == NULL)
+            continue;
+        fputs(first ? "\n" : ",\n", stdout);
         fputs(report->texts[i], stdout);
+        first = FALSE;
     }
     fputs("]}\n", stdout);
 }

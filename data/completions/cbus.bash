@@ -32,7 +32,7 @@ _cbus() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} verb=${COMP_WORDS[1]} words before kind=method
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
-        mapfile -t COMPREPLY < <(compgen -W "get invoke keyscan machines monitor nkey run trust --help --version" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "get invoke keyscan machines monitor nkey run trust wait --help --version" -- "$cur")
         return
     fi
     case $prev in
@@ -58,7 +58,7 @@ _cbus() {
     case $verb in
         get) words="--nkeys --unpinned --timeout --ordered --batch --fail-fast --json --bus --help" ;;
         invoke) words="--nkeys --unpinned --timeout --ordered --batch --fail-fast --args-json --yes --json --bus --help" ;;
-        machines) words="--wait --timeout --json --bus --help" ;;
+        machines) words="--wait --watch --timeout --json --bus --help" ;;
         keyscan) words="--port --stdin --json --help" ;;
         monitor) words="--nkeys --unpinned --json --bus --help" ;;
         nkey) words="--public-key --public-key-file --help" ;;
@@ -70,15 +70,16 @@ _cbus() {
             [[ $cur != -* ]] && mapfile -t COMPREPLY < <(compgen -c -- "$cur") && return
             words="--bus --help --"
             ;;
+        wait) words="--nkeys --unpinned --any --timeout --json --bus --help" ;;
         trust) words="--known-machines --help" ;;
         *) return ;;
     esac
     if [[ $cur != -* ]]; then
-        [[ $verb == get ]] && kind=property
+        [[ $verb != invoke ]] && kind=property
         case $verb:$COMP_CWORD in
-            get:2 | invoke:2) words=$(_cbus_remote) ;;
-            get:3 | invoke:3) words=$(_cbus_remote "${COMP_WORDS[2]}") ;;
-            get:4 | invoke:4) words=$(_cbus_remote "${COMP_WORDS[2]}" "${COMP_WORDS[3]}" "$kind") ;;
+            get:2 | invoke:2 | wait:2) words=$(_cbus_remote) ;;
+            get:3 | invoke:3 | wait:3) words=$(_cbus_remote "${COMP_WORDS[2]}") ;;
+            get:4 | invoke:4 | wait:4) words=$(_cbus_remote "${COMP_WORDS[2]}" "${COMP_WORDS[3]}" "$kind") ;;
         esac
     fi
     [[ $verb == keyscan && $cur != -* ]] && mapfile -t COMPREPLY < <(compgen -A hostname -- "$cur") && return

@@ -228,3 +228,19 @@ def test_wait_ends_when_the_bus_goes(roster):
     roster.daemon.terminate()
     assert process.wait(timeout=10) == 1
     process.communicate()
+
+
+def test_watch_stays_and_shows_what_changes(roster):
+    process = roster.start("machines", "--watch", "--json")
+    first = "".join(process.stdout.readline() for _ in range(3))
+    assert len(json.loads(first)) == 3
+    roster.machine(DB, Online=True, State="online")
+    again = "".join(process.stdout.readline() for _ in range(3))
+    assert [machine["State"] for machine in json.loads(again) if machine["NKey"] == DB] == ["online"]
+    roster.daemon.terminate()
+    assert process.wait(timeout=10) == 1
+    process.communicate()
+
+
+def test_watch_and_wait_do_not_go_together(roster):
+    assert roster.cbus("machines", "--watch", "--wait", "1").returncode == 2
