@@ -21,12 +21,14 @@
  *
  * Trust: the chains are uniformly random and known to the two ends alone (wire/handshake.c).
  *
- * Threads: any one at a time. Keys live in guarded, locked memory and are wiped by cbus_session_free(). */
+ * Threads: any one at a time. Keys live in guarded, locked memory (wire/vault.h) and are wiped by
+ * cbus_session_free(). */
 #include "wire/seal.h"
 
 #include "wire/bytes.h"
 #include "wire/crypto.h"
 #include "wire/envelope.h"
+#include "wire/vault.h"
 #include <sodium.h>
 
 #define KEY_BYTES  crypto_aead_chacha20poly1305_ietf_KEYBYTES
@@ -84,9 +86,8 @@ cbus_session_new(guint8 version, const guint8 link_id[CBUS_LINK_ID_BYTES], const
                  const guint8 receive_chain[32])
 {
     cbus_crypto_init();
-    CbusSession *session = sodium_malloc(sizeof *session);
-    if (session == NULL)
-        g_error("out of memory for a link's keys");
+    G_STATIC_ASSERT(sizeof(CbusSession) <= CBUS_VAULT_BYTES);
+    CbusSession *session = cbus_vault_take();
     session->version = version;
     memcpy(session->link_id, link_id, CBUS_LINK_ID_BYTES);
     session->send.next = session->receive.next = 0;
@@ -100,7 +101,7 @@ cbus_session_new(guint8 version, const guint8 link_id[CBUS_LINK_ID_BYTES], const
 void
 cbus_session_free(CbusSession *session)
 {
-    sodium_free(session);
+    cbus_vault_give(session);
 }
 
 const guint8 *
