@@ -6,9 +6,8 @@
  * framed size: a peer that claims 128 MiB makes us hold at most twice of what it really sent. At most
  * READ_A_TURN bytes a wake-up: the poller comes back, and others get their turn.
  *
- * Writing: what is sent gathers in one byte array and leaves with one send at the end of the turn; EPOLLOUT
- * is watched only while the kernel would not take it all. What was written is cut off in big steps, and an
- * array that has grown is given back once it is empty.
+ * Writing: what is sent gathers in an outbox and leaves with one send at the end of the turn, behind what the
+ * authentication has to say; EPOLLOUT is watched only while the kernel would not take it all.
  *
  * Ends: a connection ends once, with one reason, and never from inside a call of the user: cbus_bus_send over
  * quota notes the fault, and the end of the turn reports it. Freeing is allowed in every handler: memory goes
@@ -18,6 +17,7 @@
  * authentication has a deadline, and descriptors that someone attaches are dropped by the kernel because we
  * never receive them. One thread: the loop's. */
 #include "link/bus.h"
+#include "link/outbox.h"
 #include "link/sasl.h"
 #include "link/sasl_server.h"
 #include <errno.h>
@@ -46,12 +46,10 @@ struct _CbusBus {
     gsize in_len, in_capacity;
     gsize in_wanted; /* framed size of the message that begins the buffer, 0 when unknown */
 
-    GByteArray *auth;       /* bytes of the handshake to write; NULL once it is over and written */
     CbusSaslServer *server; /* while a client authenticates */
     CbusSaslStep sasl;      /* while we do */
     guint32 peer;
-    GByteArray *out;
-    gsize out_written, out_peak;
+    CbusOutbox out;
     CbusDeferred flush, resume;
     GSource *deadline; /* of the authentication */
     GError *fault;     /* to be reported at the end of the turn */
@@ -79,9 +77,8 @@ static void
 destroy(CbusBus *bus)
 {
     g_free(bus->in);
-    g_clear_pointer(&bus->auth, g_byte_array_unref);
     g_clear_pointer(&bus->server, cbus_sasl_server_free);
-    g_byte_array_unref(bus->out);
+    cbus_outbox_clear(&bus->out);
     g_clear_error(&bus->fault);
     g_free(bus);
 }
@@ -136,7 +133,7 @@ authenticate(CbusBus *bus, const guint8 *data, gsize len)
     gssize used;
 
     if (bus->server != NULL) {
-        used = cbus_sasl_server_receive(bus->server, data, len, bus->auth, &done, &error);
+        used = cbus_sasl_server_receive(bus->server, data, len, bus->out.bytes, &done, &error);
     } else {
         used = cbus_sasl_receive(&bus->sasl, data, len, &error);
         done = bus->sasl == CBUS_SASL_DONE;
@@ -259,84 +256,14 @@ read_some(CbusBus *bus)
     }
 }
 
-/* Bytes sent, 0 when the kernel takes none now, −1 with errno. */
-static gssize
-send_some(CbusBus *bus, const guint8 *data, gsize len)
-{
-    gssize n;
-
-    do
-        n = send(bus->fd, data, len, MSG_NOSIGNAL);
-    while (n < 0 && errno == EINTR);
-    return n < 0 && errno == EAGAIN ? 0 : n;
-}
-
-/* Gives memory back: all of an empty array that has grown, else what was written, once that is the larger
- * part (so that the copying stays proportional to what is sent). */
-static void
-cut_written(CbusBus *bus)
-{
-    gsize rest = bus->out->len - bus->out_written;
-    GByteArray *fresh;
-
-    bus->out_peak = MAX(bus->out_peak, bus->out->len);
-    if (rest == 0 && bus->out_peak <= OUT_KEPT) {
-        g_byte_array_set_size(bus->out, 0);
-    } else if (rest == 0 || (bus->out_written >= WRITE_CUT && bus->out_written >= rest)) {
-        fresh = g_byte_array_sized_new(rest);
-        g_byte_array_append(fresh, bus->out->data + bus->out_written, rest);
-        g_byte_array_unref(bus->out);
-        bus->out = fresh;
-        bus->out_peak = rest;
-    } else {
-        return;
-    }
-    bus->out_written = 0;
-}
-
-/* FALSE: the kernel takes no more, or the connection ended. */
-static gboolean
-write_auth(CbusBus *bus)
-{
-    while (bus->auth != NULL && bus->auth->len > 0) {
-        gssize n = send_some(bus, bus->auth->data, bus->auth->len);
-
-        if (n < 0)
-            fail(bus, closed_by_peer(bus, errno));
-        if (n <= 0) {
-            bus->blocked = TRUE;
-            return FALSE;
-        }
-        g_byte_array_remove_range(bus->auth, 0, n);
-    }
-    if (bus->server == NULL)
-        g_clear_pointer(&bus->auth, g_byte_array_unref);
-    return TRUE;
-}
-
 static void
 write_some(CbusBus *bus)
 {
-    gsize budget = WRITE_A_TURN;
-
-    bus->blocked = FALSE;
-    if (write_auth(bus) && bus->server == NULL) {
-        while (budget > 0 && bus->out_written < bus->out->len) {
-            gsize len = MIN(bus->out->len - bus->out_written, budget);
-            gssize n = send_some(bus, bus->out->data + bus->out_written, len);
-
-            if (n < 0) {
-                fail(bus, closed_by_peer(bus, errno));
-                return;
-            }
-            bus->out_written += n;
-            budget -= n;
-            if ((gsize)n < len)
-                break;
-        }
-        bus->blocked = bus->out_written < bus->out->len;
-        cut_written(bus);
+    if (!cbus_outbox_write(&bus->out, bus->fd, WRITE_A_TURN)) {
+        fail(bus, closed_by_peer(bus, errno));
+        return;
     }
+    bus->blocked = cbus_outbox_pending(&bus->out) > 0;
     update_events(bus);
 }
 
@@ -392,7 +319,6 @@ on_deadline(gpointer user_data)
 static void
 start_deadline(CbusBus *bus, guint seconds)
 {
-    bus->auth = g_byte_array_new();
     bus->deadline = g_timeout_source_new_seconds(seconds);
     g_source_set_callback(bus->deadline, on_deadline, bus, NULL);
     g_source_attach(bus->deadline, bus->loop->context);
@@ -402,7 +328,7 @@ static void
 start_authentication(CbusBus *bus, guint32 uid, gboolean descriptors)
 {
     start_deadline(bus, AUTH_SECONDS);
-    bus->sasl = cbus_sasl_begin(uid, descriptors, bus->auth);
+    bus->sasl = cbus_sasl_begin(uid, descriptors, bus->out.bytes);
     schedule(bus);
 }
 
@@ -437,7 +363,7 @@ cbus_bus_new(CbusLoop *loop, int fd, CbusBusMode mode, guint32 uid, gsize limit,
     bus->quota = quota;
     bus->handler = *handler;
     bus->user_data = user_data;
-    bus->out = g_byte_array_new();
+    cbus_outbox_init(&bus->out);
     bus->flush = (CbusDeferred){.func = on_flush, .user_data = bus};
     bus->resume = (CbusDeferred){.func = on_resume, .user_data = bus};
     bus->authenticated = mode == CBUS_BUS_NO_AUTH;
@@ -470,12 +396,9 @@ cbus_bus_free(CbusBus *bus)
 void
 cbus_bus_finish(CbusBus *bus)
 {
-    gssize n = 1;
-
-    while (!bus->closed && bus->auth == NULL && n > 0 && bus->out_written < bus->out->len) {
-        n = send_some(bus, bus->out->data + bus->out_written, bus->out->len - bus->out_written);
-        bus->out_written += MAX(n, 0);
-    }
+    /* A socket that fails now is as closed as it would be anyway. */
+    if (!bus->closed)
+        (void)!cbus_outbox_write(&bus->out, bus->fd, G_MAXSIZE);
     cbus_bus_free(bus);
 }
 
@@ -495,14 +418,14 @@ cbus_bus_send(CbusBus *bus, const guint8 *message, gsize size)
         return;
     check_quota(bus, cbus_bus_pending(bus) + size);
     if (bus->fault == NULL)
-        g_byte_array_append(bus->out, message, size);
+        g_byte_array_append(bus->out.bytes, message, size);
     schedule(bus);
 }
 
 GByteArray *
 cbus_bus_begin(CbusBus *bus)
 {
-    return bus->out;
+    return bus->out.bytes;
 }
 
 void
@@ -510,7 +433,7 @@ cbus_bus_end(CbusBus *bus)
 {
     check_quota(bus, cbus_bus_pending(bus));
     if (bus->closed || bus->fault != NULL)
-        g_byte_array_set_size(bus->out, bus->out_written);
+        cbus_outbox_drop(&bus->out);
     schedule(bus);
 }
 
@@ -523,7 +446,7 @@ cbus_bus_peer(const CbusBus *bus)
 gsize
 cbus_bus_pending(const CbusBus *bus)
 {
-    return bus->out->len - bus->out_written + (bus->auth != NULL ? bus->auth->len : 0);
+    return cbus_outbox_pending(&bus->out);
 }
 
 void

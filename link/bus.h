@@ -40,8 +40,8 @@ typedef struct {
 
 /* Takes FD (made non-blocking). LIMIT: largest message accepted. QUOTA: bytes that may wait to be written.
  * UID: of a client, what SASL EXTERNAL claims: the uid under which FD was connected; of a server, who may
- * authenticate beside root. Messages may be sent at once: they
- * follow the authentication. */
+ * authenticate beside root. A client may send messages at once: they follow the authentication; a server's
+ * have to wait for ready(). */
 CbusBus *cbus_bus_new(CbusLoop *loop, int fd, CbusBusMode mode, guint32 uid, gsize limit, gsize quota,
                       const CbusBusHandler *handler, gpointer user_data,
                       GError **error) G_GNUC_WARN_UNUSED_RESULT;

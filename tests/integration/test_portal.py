@@ -5,6 +5,7 @@ import os
 import pathlib
 import pty
 import select
+import signal
 import socket
 import stat
 import subprocess
@@ -404,7 +405,8 @@ def test_a_client_that_does_not_read_is_closed_and_others_live(own):
         deaf.sendall(blob(message, serial))
     wait_for(lambda: "does not read" in own.proxy.log() or "too slowly" in own.agent.log(), "the log to say so", 30)
     assert call(other, "Sender", timeout=10) == (other.get_unique_name(),)
-    assert memory(own.proxy) < 120 * 1024 * 1024
+    if "ASAN_OPTIONS" not in os.environ:  # which keeps what was freed
+        assert memory(own.proxy) < 120 * 1024 * 1024
     deaf.close()
     other.close_sync(None)
     own.check()
@@ -545,36 +547,53 @@ def test_run_does_not_reach_the_session(stack):
     assert "Failed to connect to bus" in done.stderr
 
 
-@needs_namespaces
-def test_run_leaves_the_terminal_to_the_command(stack):
-    """A shell whose prompt names the machine; Ctrl-C is for what runs in it."""
-    pid, master = pty.fork()
-    if pid == 0:
-        os.environ.update(PS1="\\h:", CBUS_BUS=stack.session.address)
-        os.execv(BUILD / "cli/cbus", ["cbus", "run", "web1", "--", "bash", "--norc", "--noprofile", "-i"])
-    text = ""
+class Terminal:
+    """cbus run in a terminal of its own."""
 
-    def read(until):
-        nonlocal text
+    def __init__(self, stack, *command):
+        self.pid, self.master = pty.fork()
+        if self.pid == 0:
+            os.environ.update(PS1="\\h:", CBUS_BUS=stack.session.address)
+            os.execv(BUILD / "cli/cbus", ["cbus", "run", "web1", "--", *command])
+        self.text = ""
 
+    def read(self, until):
         def more():
-            nonlocal text
-            if select.select([master], [], [], 0.05)[0]:
-                text += os.read(master, 4096).decode(errors="replace")
-            return until in text
+            if select.select([self.master], [], [], 0.05)[0]:
+                self.text += os.read(self.master, 4096).decode(errors="replace")
+            return until in self.text
 
-        wait_for(more, f"the terminal to show {until!r}, not {text!r}")
-        text = text.split(until, 1)[1]
+        wait_for(more, f"the terminal to show {until!r}")
 
-    read("web1:")
-    os.write(master, b"sh -c 'echo be''gun; sleep 1000'\n")
-    read("begun")
-    os.write(master, b"\x03")
-    read("web1:")
-    os.write(master, b"exit 6\n")
-    read("exit")
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 6
-    os.close(master)
+    def type(self, text):
+        os.write(self.master, text)
+
+    def status(self):
+        try:
+            pid, status = wait_for(lambda: (done := os.waitpid(self.pid, os.WNOHANG))[0] and done, "the command to end")
+        except AssertionError:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+            raise
+        finally:
+            os.close(self.master)
+        return os.waitstatus_to_exitcode(status)
+
+
+@needs_namespaces
+def test_run_is_a_shell_whose_prompt_names_the_machine(stack):
+    terminal = Terminal(stack, "bash", "--norc", "--noprofile", "-i")
+    terminal.read("web1:")
+    terminal.type(b"exit 6\n")
+    assert terminal.status() == 6
+
+
+@needs_namespaces
+def test_run_leaves_ctrl_c_to_the_command(stack):
+    terminal = Terminal(stack, "sh", "-c", "trap 'exit 9' INT; echo begun; while :; do sleep 1; done")
+    terminal.read("begun")
+    terminal.type(b"\x03")
+    assert terminal.status() == 9
 
 
 def test_run_without_a_proxy_says_so(stack):

@@ -1,0 +1,16 @@
+/* Bytes that wait to be written to a socket. Embedded in whatever writes. Loop thread only. */
+#pragma once
+#include <glib.h>
+
+typedef struct {
+    GByteArray *bytes; /* append to it; what was written may still be at its beginning */
+    gsize written, peak;
+} CbusOutbox;
+
+void cbus_outbox_init(CbusOutbox *box);
+void cbus_outbox_clear(CbusOutbox *box);
+gsize cbus_outbox_pending(const CbusOutbox *box);
+/* Writes what the kernel takes, at most BUDGET bytes. FALSE with errno: the socket failed. */
+gboolean cbus_outbox_write(CbusOutbox *box, int fd, gsize budget) G_GNUC_WARN_UNUSED_RESULT;
+/* Drops what waits. */
+void cbus_outbox_drop(CbusOutbox *box);
