@@ -91,6 +91,7 @@ typedef struct {
     CbusRouter *router;
     CbusObjects *objects;
     CbusBudget *budget;
+    char *runtime_dir;
     GString *signals; /* what the client saw: "added:…abcd changed:Name=… " */
     guint owned;
 } Fixture;
@@ -137,8 +138,8 @@ on_ready(CbusFront *front, GDBusConnection *connection, gpointer user_data)
         .added = on_added, .removed = on_removed, .changed = on_changed};
     Fixture *fixture = user_data;
     g_autoptr(GError) error = NULL;
-    fixture->roster =
-        cbus_roster_new(&fixture->bus.loop, fixture->front, NULL, NULL, NULL, known_only, &handler, fixture);
+    fixture->roster = cbus_roster_new(&fixture->bus.loop, fixture->front, NULL, NULL, fixture->runtime_dir,
+                                      known_only, &handler, fixture);
     fixture->cluster = cbus_cluster_new(&fixture->bus.loop, fixture->roster);
     fixture->router = cbus_router_new(fixture->roster, fixture->cluster);
     fixture->objects =
@@ -189,6 +190,8 @@ set_up(Fixture *fixture, gconstpointer data)
                                              .lost = on_lost};
     g_autoptr(GError) error = NULL;
     known_only = data != NULL;
+    fixture->runtime_dir = g_dir_make_tmp("cbus-roster-XXXXXX", &error);
+    g_assert_no_error(error);
     private_bus_up(&fixture->bus);
     fixture->budget = cbus_budget_new(1024 * 1024);
     fixture->signals = g_string_new(NULL);
@@ -212,6 +215,10 @@ tear_down(Fixture *fixture, gconstpointer data)
     cbus_budget_free(fixture->budget);
     private_bus_down(&fixture->bus);
     g_string_free(fixture->signals, TRUE);
+    g_autofree char *names = g_build_filename(fixture->runtime_dir, "by-name", NULL);
+    g_rmdir(names);
+    g_assert_cmpint(g_rmdir(fixture->runtime_dir), ==, 0); /* each machine took its portal with it */
+    g_free(fixture->runtime_dir);
 }
 
 static void
