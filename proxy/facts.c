@@ -49,7 +49,10 @@ read_state(const CbusFacts *facts)
 static GVariant *
 read_last_error(const CbusFacts *facts)
 {
-    return text(facts->state_error != NULL ? facts->state_error : facts->name_error);
+    if (facts->state_error != NULL) {
+        return text(facts->state_error);
+    }
+    return text(facts->bus_error != NULL ? facts->bus_error : facts->name_error);
 }
 
 static GVariant *
@@ -129,6 +132,7 @@ cbus_facts_clear(CbusFacts *facts)
     g_free(facts->claimed_name);
     g_free(facts->name_error);
     g_free(facts->state_error);
+    g_free(facts->bus_error);
     g_free(facts->machine_id);
     g_free(facts->boot_id);
     g_free(facts->version);

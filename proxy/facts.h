@@ -17,6 +17,7 @@ typedef struct {
     char *pinned_name, *claimed_name;
     char *name_error;  /* why a claimed name is not shown */
     char *state_error; /* why the state is what it is */
+    char *bus_error;   /* online, but without its bus */
     CbusMachineState state;
     gint64 last_seen;  /* µs, realtime; 0 never */
     gint64 round_trip; /* µs */

@@ -222,6 +222,7 @@ settle(CbusMachine *machine, const GError *reason)
     machine->facts.state = CBUS_MACHINE_OFFLINE;
     g_free(machine->facts.state_error);
     machine->facts.state_error = g_strdup(reason->message);
+    g_clear_pointer(&machine->facts.bus_error, g_free);
     machine->facts.round_trip = 0;
     describe(machine);
     cbus_mirror_link_down(machine->mirror, reason);
@@ -358,6 +359,16 @@ on_signals_lost_changed(CbusMirror *mirror, gpointer user_data)
     tell(machine);
 }
 
+static void
+on_bus_changed(CbusMirror *mirror, const char *reason, gpointer user_data)
+{
+    CbusMachine *machine = user_data;
+    g_free(machine->facts.bus_error);
+    machine->facts.bus_error =
+        reason != NULL ? g_strdup_printf("its bus can not be reached: %s", reason) : NULL;
+    tell(machine);
+}
+
 /* A machine whose portal can not be made is still served by the mirror. */
 static void
 open_portal(CbusMachine *machine, CbusLoop *loop, const char *runtime_dir)
@@ -380,6 +391,7 @@ cbus_machine_new(CbusLoop *loop, CbusFront *front, CbusNodeStore *store, const c
     static const CbusMirrorHandler mirror_handler = {
         .services_changed = on_services_changed,
         .signals_lost_changed = on_signals_lost_changed,
+        .bus_changed = on_bus_changed,
     };
     CbusMachine *machine = g_new0(CbusMachine, 1);
     machine->handler = *handler;

@@ -12,6 +12,9 @@ typedef struct _CbusMirror CbusMirror;
 typedef struct {
     void (*services_changed)(CbusMirror *mirror, gpointer user_data);     /* cbus_mirror_services() differs */
     void (*signals_lost_changed)(CbusMirror *mirror, gpointer user_data); /* at most once a second */
+    /* The link lives, but the machine's bus can not be reached, for this REASON (borrowed; maybe the one told
+     * before), or, with NULL, is back. A link that ends is not told. The mirror must not be entered. */
+    void (*bus_changed)(CbusMirror *mirror, const char *reason, gpointer user_data);
 } CbusMirrorHandler;
 
 CbusMirror *cbus_mirror_new(CbusLoop *loop, CbusFront *front, CbusNodeStore *store, const CbusKey *machine,

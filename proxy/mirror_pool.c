@@ -218,9 +218,12 @@ reopen(gpointer user_data)
 void
 cbus_mirror_pool_promote(CbusMirror *self, CbusChannel *channel)
 {
-    if (self->reopen_ms != 0)
+    if (self->reopen_ms != 0) {
+        self->reopen_ms = 0;
         cbus_log(G_LOG_LEVEL_INFO, "A machine's bus is back", CBUS_LOG_MACHINE, self->nkey, NULL);
-    self->reopen_ms = 0;
+        if (self->handler.bus_changed != NULL)
+            self->handler.bus_changed(self, NULL, self->user_data);
+    }
     if (channel != self->heir)
         return;
     self->heir = NULL;
@@ -348,6 +351,8 @@ main_lost(CbusMirror *self, const char *cause)
     }
     source_clear(&self->reopen);
     self->reopen = timer(self, self->reopen_ms, reopen);
+    if (self->handler.bus_changed != NULL)
+        self->handler.bus_changed(self, self->away, self->user_data);
 }
 
 void

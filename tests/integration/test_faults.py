@@ -93,8 +93,18 @@ def test_no_call_is_lost_or_run_twice_while_the_broker_comes_and_goes(own):
     assert not isinstance(calls[0][0], GLib.Error) and not isinstance(calls[-1][0], GLib.Error)
 
 
+def machine_changes(own):
+    return [values[1] for path, _i, _m, values in own.client.signals
+            if path == own.machine and values[0] == "ie.bmcgee.CBus1.Machine"]
+
+
+def last_errors(own):
+    return [changed["LastError"] for changed in machine_changes(own) if "LastError" in changed]
+
+
 def test_the_remote_bus_is_killed_and_started_again(own):
     calls = hang(own)
+    own.client.watch(member="PropertiesChanged", path_prefix=own.machine)
     own.remote.kill()
     for name, message in answered(own, calls, 3):
         assert name == DBUS_ERROR + "NoReply"
@@ -102,11 +112,18 @@ def test_the_remote_bus_is_killed_and_started_again(own):
     name, message = own.error("Echo", "(v)", GLib.Variant("u", 2))
     assert name in (OFFLINE, DBUS_ERROR + "NoReply"), (name, message)
     assert "web1" in message
+    own.client.wait(lambda: last_errors(own), "the machine's LastError")
+    assert all(text.startswith("its bus can not be reached: ") for text in last_errors(own))
+    assert own.property("LastError") == last_errors(own)[-1]
+    assert own.state() == "online"
     own.service.kill()
     own.remote.start()
     own.start_service()
     own.wait_online()
     assert own.call("Echo", "(v)", GLib.Variant("u", 3)) == (3,)
+    assert own.property("LastError") == ""
+    own.client.wait(lambda: last_errors(own)[-1] == "", "the machine's LastError to go")
+    assert not any({"Online", "State"} & set(changed) for changed in machine_changes(own))
 
 
 def test_a_machine_whose_bus_is_not_there_yet(own):

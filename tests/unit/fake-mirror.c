@@ -194,6 +194,16 @@ count_signals_lost_changed(CbusMirror *mirror, gpointer user_data)
 }
 
 static void
+keep_bus_error(CbusMirror *mirror, const char *reason, gpointer user_data)
+{
+    Fake *fake = user_data;
+
+    g_free(fake->bus_error);
+    fake->bus_error = g_strdup(reason);
+    fake->bus_changed++;
+}
+
+static void
 channel_free(gpointer data)
 {
     FakeChannel *channel = data;
@@ -214,7 +224,8 @@ tree_free(gpointer data)
 Fake *
 fake_new(void)
 {
-    static const CbusMirrorHandler handler = {count_services_changed, count_signals_lost_changed};
+    static const CbusMirrorHandler handler = {count_services_changed, count_signals_lost_changed,
+                                              keep_bus_error};
     Fake *fake = g_new0(Fake, 1);
     char nkey[CBUS_NKEY_LENGTH + 1];
     guint8 secret[crypto_sign_SECRETKEYBYTES];
@@ -248,6 +259,7 @@ fake_free(Fake *fake)
     g_byte_array_unref(fake->front.building);
     g_ptr_array_unref(fake->link.channels);
     g_main_context_unref(fake->context);
+    g_free(fake->bus_error);
     g_free(fake->root);
     g_free(fake);
 }

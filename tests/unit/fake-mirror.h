@@ -41,7 +41,8 @@ typedef struct {
     CbusMirror *mirror;
     CbusKey machine;
     char *root; /* "/ie/bmcgee/CBus/<nkey>" */
-    guint services_changed, signals_lost_changed;
+    guint services_changed, signals_lost_changed, bus_changed;
+    char *bus_error; /* as last told */
     guint32 next_serial;
 } Fake;
 

@@ -337,6 +337,28 @@ test_opens_the_main_channel_again_when_the_remote_bus_restarts(void)
 }
 
 static void
+test_tells_of_a_bus_that_is_away_and_back(void)
+{
+    Fake *fake = settled();
+
+    g_assert_cmpuint(fake->bus_changed, ==, 0);
+    g_assert_true(cbus_mirror_channel_closed(fake->mirror, 1, "", "the bus closed the connection"));
+    g_assert_cmpstr(fake->bus_error, ==, "its bus connection ended (the bus closed the connection)");
+    for (guint tries = 1; tries <= 2; tries++) {
+        while (fake->link.channels->len == tries)
+            g_main_context_iteration(fake->context, TRUE);
+        g_assert_nonnull(fake->bus_error); /* a try is no success */
+        if (tries == 1)
+            cbus_mirror_channel_closed(fake->mirror, 2, "", "no such socket");
+    }
+    g_assert_cmpstr(fake->bus_error, ==, "its bus connection ended (no such socket)");
+    fake_settle(fake, 2, names, NULL);
+    g_assert_null(fake->bus_error);
+    g_assert_cmpuint(fake->bus_changed, ==, 3);
+    fake_free(fake);
+}
+
+static void
 test_passes_on_why_a_channel_was_refused(void)
 {
     Fake *fake = fake_new();
@@ -435,6 +457,7 @@ main(int argc, char **argv)
     g_test_add_func("/mirror/late-reply", test_drops_the_late_reply_of_a_caller_that_is_gone);
     g_test_add_func("/mirror/sent-and-unsent", test_tells_sent_from_unsent_when_the_link_is_lost);
     g_test_add_func("/mirror/bus-restart", test_opens_the_main_channel_again_when_the_remote_bus_restarts);
+    g_test_add_func("/mirror/bus-away", test_tells_of_a_bus_that_is_away_and_back);
     g_test_add_func("/mirror/refused", test_passes_on_why_a_channel_was_refused);
     g_test_add_func("/mirror/hostile-bus", test_ends_the_channel_of_a_hostile_bus);
     g_test_add_func("/mirror/quota", test_bounds_what_waits_to_be_sent);

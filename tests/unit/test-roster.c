@@ -7,6 +7,7 @@
 #include "proxy/roster.h"
 #include "proxy/router.h"
 #include "tests/unit/private_bus.h"
+#include <glib/gstdio.h>
 
 #define NAME "ie.bmcgee.Test"
 
