@@ -256,6 +256,5 @@ def test_run_shows_the_machines_host_name_and_session(pair, host):
 
 def test_run_powers_the_machine_off_and_not_the_host(pair, host):
     victim = "victim" if host.uid == 0 else "target"
-    done = host.run("systemctl", "poweroff", machine=victim)
-    assert done.returncode == 0, done.stderr
+    host.run("systemctl", "poweroff", machine=victim)  # its answer may be lost: the agent stops like everything else
     wait_for(lambda: pair.machines[victim].process.poll() is not None, f"{victim} to be off", 60)
