@@ -29,6 +29,7 @@ cbus_fleet_options_add_selection(GOptionContext *context, CbusFleetOptions *opti
     const GOptionEntry entries[] = {
         {"nkeys", 0, 0, G_OPTION_ARG_STRING_ARRAY, &options->nkeys,
          "These machines: NKeys, beginnings of them, pinned names, globs of names", "A,B"},
+        {"on", 0, 0, G_OPTION_ARG_STRING_ARRAY, &options->nkeys, "The same; @TAG: all with that tag", "@TAG"},
         {"unpinned", 0, 0, G_OPTION_ARG_NONE, &options->unpinned, "All machines, not only pinned ones", NULL},
         {"json", 0, 0, G_OPTION_ARG_NONE, &options->json, "Print JSON", NULL},
         CBUS_BUS_OPTION(&options->bus),

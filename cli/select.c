@@ -113,6 +113,32 @@ add_glob(GPtrArray *selected, const GPtrArray *roster, const char *glob, GError 
     return found;
 }
 
+static gboolean
+has_tag(const CbusRosterMachine *machine, const char *tag)
+{
+    g_autofree const char **tags = NULL;
+
+    return machine->pinned && g_variant_lookup(machine->properties, "Tags", "^a&s", &tags) &&
+           g_strv_contains(tags, tag);
+}
+
+static gboolean
+add_tagged(GPtrArray *selected, const GPtrArray *roster, const char *tag, GError **error)
+{
+    gboolean found = FALSE;
+
+    for (guint i = 0; i < roster->len; i++) {
+        if (has_tag(roster->pdata[i], tag)) {
+            add_once(selected, roster->pdata[i]);
+            found = TRUE;
+        }
+    }
+    if (!found)
+        g_set_error(error, CBUS_SELECT_ERROR, CBUS_SELECT_ERROR_NONE,
+                    "no machine has the tag %s: tags are the third word of a line in known_machines", tag);
+    return found;
+}
+
 static void
 add_all(GPtrArray *selected, const GPtrArray *roster, gboolean unpinned)
 {
@@ -144,6 +170,11 @@ cbus_select_machines(const GPtrArray *roster, const char *list, gboolean unpinne
 
         if (words[i][0] == '\0')
             continue;
+        if (words[i][0] == '@') {
+            if (!add_tagged(selected, roster, words[i] + 1, error))
+                return NULL;
+            continue;
+        }
         if (strpbrk(words[i], "*?[") != NULL) {
             if (!add_glob(selected, roster, words[i], error))
                 return NULL;

@@ -13,9 +13,9 @@ GQuark cbus_select_error_quark(void);
  * Claimed names select nothing. Borrowed from ROSTER. */
 const CbusRosterMachine *cbus_select_machine(const GPtrArray *roster, const char *word,
                                              GError **error) G_GNUC_WARN_UNUSED_RESULT;
-/* All that LIST means: words with commas between them, each as above or a shell glob over pinned names. NULL:
- * the pinned machines, and the others if UNPINNED or if none is pinned. Each machine once, in the order of
- * the words. Borrowed from ROSTER. (transfer container) */
+/* All that LIST means: words with commas between them, each as above, a shell glob over pinned names, or
+ * @TAG. NULL: the pinned machines, and the others if UNPINNED or if none is pinned. Each machine once, in the
+ * order of the words. Borrowed from ROSTER. (transfer container) */
 GPtrArray *cbus_select_machines(const GPtrArray *roster, const char *list, gboolean unpinned,
                                 GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* The directory whose entry <nkey>/bus is MACHINE's portal; NULL when its BusAddress is none. (transfer full)

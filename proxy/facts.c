@@ -99,6 +99,13 @@ read_services(const CbusFacts *facts)
 }
 
 static GVariant *
+read_tags(const CbusFacts *facts)
+{
+    static const char *const none[] = {NULL};
+    return g_variant_new_strv(facts->tags != NULL ? (const char *const *)facts->tags : none, -1);
+}
+
+static GVariant *
 read_signals_lost(const CbusFacts *facts)
 {
     return g_variant_new_uint64(facts->signals_lost);
@@ -123,6 +130,7 @@ static const struct {
     {"BusAddress", read_bus_address, FALSE},
     {"Services", read_services, FALSE},
     {"SignalsLost", read_signals_lost, FALSE},
+    {"Tags", read_tags, FALSE},
 };
 
 void
@@ -138,6 +146,7 @@ cbus_facts_clear(CbusFacts *facts)
     g_free(facts->version);
     g_free(facts->bus_address);
     g_strfreev(facts->services);
+    g_strfreev(facts->tags);
     memset(facts, 0, sizeof *facts);
 }
 

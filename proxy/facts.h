@@ -15,6 +15,7 @@ typedef enum {
 typedef struct {
     char nkey[CBUS_NKEY_LENGTH + 1];
     char *pinned_name, *claimed_name;
+    char **tags;       /* of known_machines; NULL for none */
     char *name_error;  /* why a claimed name is not shown */
     char *state_error; /* why the state is what it is */
     char *bus_error;   /* online, but without its bus */

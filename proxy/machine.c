@@ -297,11 +297,19 @@ cbus_machine_close_link(CbusMachine *machine, const char *reason)
 
 /* ---- what the roster says ---- */
 
-void
-cbus_machine_set_pinned_name(CbusMachine *machine, const char *name)
+static void
+take_pin(CbusMachine *machine, const CbusKnownMachine *pin)
 {
     g_free(machine->facts.pinned_name);
-    machine->facts.pinned_name = g_strdup(name);
+    g_strfreev(machine->facts.tags);
+    machine->facts.pinned_name = pin != NULL ? g_strdup(pin->name) : NULL;
+    machine->facts.tags = pin != NULL ? g_strdupv(pin->tags) : NULL;
+}
+
+void
+cbus_machine_set_pin(CbusMachine *machine, const CbusKnownMachine *pin)
+{
+    take_pin(machine, pin);
     cbus_machine_review_name(machine);
 }
 
@@ -385,7 +393,7 @@ open_portal(CbusMachine *machine, CbusLoop *loop, const char *runtime_dir)
 
 CbusMachine *
 cbus_machine_new(CbusLoop *loop, CbusFront *front, CbusNodeStore *store, const char *runtime_dir,
-                 const CbusKey *key, const char *pinned_name, const CbusMachineHandler *handler,
+                 const CbusKey *key, const CbusKnownMachine *pin, const CbusMachineHandler *handler,
                  gpointer user_data)
 {
     static const CbusMirrorHandler mirror_handler = {
@@ -399,7 +407,7 @@ cbus_machine_new(CbusLoop *loop, CbusFront *front, CbusNodeStore *store, const c
     machine->key = *key;
     cbus_nkey_encode(key, machine->facts.nkey);
     machine->path = g_strconcat(CBUS_ROOT_PATH "/", machine->facts.nkey, NULL);
-    machine->facts.pinned_name = g_strdup(pinned_name);
+    take_pin(machine, pin);
     machine->facts.state_error = g_strdup("nobody answers on NATS");
     machine->pings = cbus_pings_new();
     machine->mirror = cbus_mirror_new(loop, front, store, key, &mirror_handler, machine);

@@ -3,6 +3,7 @@
 #include "proxy/facts.h"
 #include "proxy/mirror.h"
 #include "proxy/portal.h"
+#include "wire/known_machines.h"
 
 typedef struct _CbusMachine CbusMachine;
 
@@ -15,10 +16,11 @@ typedef struct {
     void (*link_gone)(CbusMachine *machine, CbusLink *link, gpointer user_data);
 } CbusMachineHandler;
 
-/* RUNTIME_DIR: below which its portal listens. PINNED_NAME: NULL for a machine that is not pinned. */
+/* RUNTIME_DIR: below which its portal listens. PIN: its line in known_machines, NULL if it has none; only
+ * read now. */
 CbusMachine *cbus_machine_new(CbusLoop *loop, CbusFront *front, CbusNodeStore *store, const char *runtime_dir,
-                              const CbusKey *key, const char *pinned_name, const CbusMachineHandler *handler,
-                              gpointer user_data);
+                              const CbusKey *key, const CbusKnownMachine *pin,
+                              const CbusMachineHandler *handler, gpointer user_data);
 /* Answers what is pending. A link is closed in order, with REASON, before; the caller has its route go. */
 void cbus_machine_close_link(CbusMachine *machine, const char *reason);
 void cbus_machine_free(CbusMachine *machine);
@@ -36,7 +38,7 @@ CbusMirror *cbus_machine_mirror(CbusMachine *machine);
 GVariant *cbus_machine_property(CbusMachine *machine, const char *name);
 GVariant *cbus_machine_properties(CbusMachine *machine);
 
-void cbus_machine_set_pinned_name(CbusMachine *machine, const char *name); /* NULL: no longer pinned */
+void cbus_machine_set_pin(CbusMachine *machine, const CbusKnownMachine *pin); /* NULL: no longer pinned */
 void cbus_machine_review_name(CbusMachine *machine); /* refuse_name() may judge otherwise now */
 void cbus_machine_seen(CbusMachine *machine);
 /* Without a link; ignored while there is one. MESSAGE: why. */

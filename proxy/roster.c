@@ -89,7 +89,7 @@ on_link_gone(CbusMachine *machine, CbusLink *link, gpointer user_data)
 }
 
 static CbusMachine *
-add(CbusRoster *roster, const CbusKey *key, const char *pinned_name)
+add(CbusRoster *roster, const CbusKey *key, const CbusKnownMachine *pin)
 {
     static const CbusMachineHandler handler = {
         .changed = on_machine_changed,
@@ -97,12 +97,12 @@ add(CbusRoster *roster, const CbusKey *key, const char *pinned_name)
         .link_gone = on_link_gone,
     };
     CbusMachine *machine = cbus_machine_new(roster->loop, roster->front, roster->store, roster->runtime_dir,
-                                            key, pinned_name, &handler, roster);
+                                            key, pin, &handler, roster);
     g_hash_table_insert(roster->machines, (gpointer)cbus_machine_key(machine), machine);
     if (roster->signals != NULL) {
         cbus_mirror_set_signals(cbus_machine_mirror(machine), roster->signals);
     }
-    if (pinned_name == NULL) {
+    if (pin == NULL) {
         roster->unpinned++;
     }
     roster->handler.added(roster, machine, roster->user_data);
@@ -262,14 +262,14 @@ pin(CbusRoster *roster, const CbusKnownMachine *entry)
 {
     CbusMachine *machine = cbus_roster_lookup(roster, &entry->key);
     if (machine == NULL) {
-        add(roster, &entry->key, entry->name);
+        add(roster, &entry->key, entry);
         cbus_dialer_want(roster->dialer, &entry->key);
         return;
     }
     if (!cbus_machine_is_pinned(machine)) {
         roster->unpinned--;
     }
-    cbus_machine_set_pinned_name(machine, entry->name);
+    cbus_machine_set_pin(machine, entry);
 }
 
 /* A machine that lost its pin stays only as any unpinned one would. */
@@ -282,7 +282,7 @@ unpin(CbusRoster *roster, CbusMachine *machine)
         return;
     }
     roster->unpinned++;
-    cbus_machine_set_pinned_name(machine, NULL);
+    cbus_machine_set_pin(machine, NULL);
 }
 
 void

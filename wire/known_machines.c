@@ -136,29 +136,81 @@ next_word(const char **at, const char *end, gsize *len)
     return word;
 }
 
+static void
+entry_free(gpointer data)
+{
+    CbusKnownMachine *entry = data;
+    g_strfreev(entry->tags);
+    g_free(entry);
+}
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(CbusKnownMachine, entry_free)
+
+/* A tag is spelt as a name is, so that nothing in it means anything to a command line. */
+static gboolean
+is_tag(const char *tag)
+{
+    gsize len = strlen(tag);
+    for (gsize i = 0; i < len; i++) {
+        gboolean inner = i > 0 && i + 1 < len;
+        if (!g_ascii_isalnum(tag[i]) && !(inner && (tag[i] == '.' || tag[i] == '_' || tag[i] == '-'))) {
+            return FALSE;
+        }
+    }
+    return len > 0 && len <= CBUS_MACHINE_NAME_MAX;
+}
+
+static gboolean
+parse_tags(CbusKnownMachine *entry, const char *text, gsize len, GError **error)
+{
+    g_autofree char *list = g_strndup(text, len);
+    g_auto(GStrv) tags = g_strsplit(list, ",", CBUS_MACHINE_TAGS_MAX + 1);
+    if (strlen(list) != len || g_strv_length(tags) > CBUS_MACHINE_TAGS_MAX) {
+        g_set_error(error, CBUS_KNOWN_ERROR, CBUS_KNOWN_ERROR_TAG, "more than %d tags, or a NUL among them",
+                    CBUS_MACHINE_TAGS_MAX);
+        return FALSE;
+    }
+    for (guint i = 0; tags[i] != NULL; i++) {
+        if (!is_tag(tags[i])) {
+            g_set_error(error, CBUS_KNOWN_ERROR, CBUS_KNOWN_ERROR_TAG,
+                        "tags hold letters, digits and, between them, '.', '_' and '-', and commas stand "
+                        "between tags: \"NKEY NAME TAG,TAG\"");
+            return FALSE;
+        }
+    }
+    entry->tags = g_steal_pointer(&tags);
+    return TRUE;
+}
+
 /* Returns: (transfer full), or NULL with ERROR unset for a line that says nothing. */
 static CbusKnownMachine *
 parse_line(const CbusKnownMachines *known, const char *at, const char *end, guint line, GError **error)
 {
-    gsize key_len, name_len, rest_len;
+    gsize key_len, name_len, tags_len = 0, rest_len;
     const char *key = next_word(&at, end, &key_len);
     if (key_len == 0 || key[0] == '#') {
         return NULL;
     }
     const char *name = next_word(&at, end, &name_len);
-    const char *rest = next_word(&at, end, &rest_len);
+    const char *tags = next_word(&at, end, &rest_len), *rest = tags;
+    if (rest_len > 0 && tags[0] != '#') {
+        tags_len = rest_len;
+        rest = next_word(&at, end, &rest_len);
+    }
     if (name_len == 0 || name[0] == '#' || (rest_len > 0 && rest[0] != '#')) {
         g_set_error(error, CBUS_KNOWN_ERROR, CBUS_KNOWN_ERROR_LINE,
-                    "expected an NKey (U…) and a name: \"NKEY NAME\"");
+                    "expected an NKey (U…), a name, and perhaps tags: \"NKEY NAME [TAG,TAG…]\"");
         return NULL;
     }
-    g_autofree CbusKnownMachine *entry = g_new0(CbusKnownMachine, 1);
+    g_autoptr(CbusKnownMachine) entry = g_new0(CbusKnownMachine, 1);
     g_autoptr(GError) why = NULL;
     if (!cbus_nkey_decode(key, (gssize)key_len, &entry->key, &why)) {
         g_set_error(error, CBUS_KNOWN_ERROR, CBUS_KNOWN_ERROR_KEY, "not a machine's NKey: %s", why->message);
         return NULL;
     }
     if (!cbus_machine_name_check(name, name_len, error)) {
+        return NULL;
+    }
+    if (tags_len > 0 && !parse_tags(entry, tags, tags_len, error)) {
         return NULL;
     }
     memcpy(entry->name, name, name_len);
@@ -182,7 +234,7 @@ CbusKnownMachines *
 cbus_known_machines_parse(const char *text, gsize len, CbusKnownFault fault, gpointer user_data)
 {
     CbusKnownMachines *known = g_new0(CbusKnownMachines, 1);
-    known->entries = g_ptr_array_new_with_free_func(g_free);
+    known->entries = g_ptr_array_new_with_free_func(entry_free);
     known->by_key = g_hash_table_new(cbus_key_hash, cbus_key_equal);
     known->by_name = g_hash_table_new(g_str_hash, g_str_equal);
     known->by_look = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);

@@ -1,17 +1,19 @@
 /* known_machines: which name an operator has pinned to which identity (design, "Who may do what").
  *
- * Pure: text in, entries out. A line is `NKEY NAME`; '#' begins a comment. */
+ * Pure: text in, entries out. A line is `NKEY NAME [TAG,TAG…]`; '#' begins a comment. */
 #pragma once
 #include "wire/key.h"
 
 #define CBUS_MACHINE_NAME_MAX      64
+#define CBUS_MACHINE_TAGS_MAX      16
 #define CBUS_KNOWN_MACHINES_MAX    4096          /* lines that may pin */
 #define CBUS_KNOWN_MACHINES_LENGTH (1024 * 1024) /* bytes of a file */
 
 typedef enum {
     CBUS_KNOWN_ERROR_NAME,      /* not a machine's name, or one that could be an NKey prefix */
     CBUS_KNOWN_ERROR_KEY,       /* not a public NKey */
-    CBUS_KNOWN_ERROR_LINE,      /* not two words */
+    CBUS_KNOWN_ERROR_LINE,      /* not two or three words */
+    CBUS_KNOWN_ERROR_TAG,       /* not a tag, or too many */
     CBUS_KNOWN_ERROR_DUPLICATE, /* name or key stand on an earlier line */
     CBUS_KNOWN_ERROR_LIMIT,     /* too many lines or bytes */
 } CbusKnownError;
@@ -21,7 +23,8 @@ GQuark cbus_known_error_quark(void);
 typedef struct {
     CbusKey key;
     char name[CBUS_MACHINE_NAME_MAX + 1];
-    guint line; /* counted from 1 */
+    char **tags; /* NULL-terminated; NULL for none */
+    guint line;  /* counted from 1 */
 } CbusKnownMachine;
 
 typedef struct _CbusKnownMachines CbusKnownMachines;

@@ -40,7 +40,7 @@ _cbus() {
             mapfile -t COMPREPLY < <(compgen -W "session system unix:path=" -- "$cur")
             return
             ;;
-        --nkeys)
+        --nkeys | --on)
             before=
             [[ $cur == *,* ]] && before=${cur%,*},
             mapfile -t COMPREPLY < <(compgen -P "$before" -W "$(_cbus_machines)" -- "${cur##*,}")
@@ -56,11 +56,11 @@ _cbus() {
             ;;
     esac
     case $verb in
-        get) words="--nkeys --unpinned --timeout --ordered --batch --fail-fast --json --bus --help" ;;
-        invoke) words="--nkeys --unpinned --timeout --ordered --batch --fail-fast --args-json --yes --json --bus --help" ;;
+        get) words="--nkeys --on --unpinned --timeout --ordered --batch --fail-fast --json --bus --help" ;;
+        invoke) words="--nkeys --on --unpinned --timeout --ordered --batch --fail-fast --args-json --yes --json --bus --help" ;;
         machines) words="--wait --watch --timeout --json --bus --help" ;;
         keyscan) words="--port --stdin --json --help" ;;
-        monitor) words="--nkeys --unpinned --json --bus --help" ;;
+        monitor) words="--nkeys --on --unpinned --json --bus --help" ;;
         nkey) words="--public-key --public-key-file --help" ;;
         run)
             if ((COMP_CWORD == 2)) && [[ $cur != -* ]]; then
@@ -70,7 +70,7 @@ _cbus() {
             [[ $cur != -* ]] && mapfile -t COMPREPLY < <(compgen -c -- "$cur") && return
             words="--bus --help --"
             ;;
-        wait) words="--nkeys --unpinned --any --timeout --json --bus --help" ;;
+        wait) words="--nkeys --on --unpinned --any --timeout --json --bus --help" ;;
         trust) words="--known-machines --help" ;;
         *) return ;;
     esac

@@ -222,3 +222,16 @@ def test_a_property_of_a_service_that_does_not_run_needs_its_interface(fleet):
     result = fleet.cbus("get", "com.example.Lazy", OBJECT, f"{TEST}.Level", "--nkeys", "web1")
     assert result.returncode == 0 and "u 1" in result.stdout
     wait_for(lambda: fleet.cbus("get", "com.example.Lazy", OBJECT, "Level", "--nkeys", "web1").returncode == 0, "it to run")
+
+
+def test_tags_choose_machines_and_follow_the_file(fleet):
+    before = fleet.known_machines.read_text()
+    fleet.known_machines.write_text(before.replace(" web1\n", " web1 web,old\n").replace(" web2\n", " web2 web\n"))
+    try:
+        wait_for(lambda: fleet.web2.property("Tags") == ["web"], "the tags")
+        assert set(blocks(fleet.cbus("get", ONE, OBJECT, "Level", "--on", "@web").stdout)) == {"web1", "web2"}
+        assert set(blocks(fleet.cbus("get", ONE, OBJECT, "Level", "--on", "@old", "--nkeys", "db1").stdout)) == {"web1", "db1"}
+        assert fleet.cbus("get", ONE, OBJECT, "Level", "--on", "@none").returncode == 3
+    finally:
+        fleet.known_machines.write_text(before)
+    wait_for(lambda: fleet.web2.property("Tags") == [], "the tags to go")

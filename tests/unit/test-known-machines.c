@@ -65,6 +65,41 @@ test_lines_pin_names(void)
 }
 
 static void
+test_tags_stand_behind_the_name(void)
+{
+    CbusKey a, b;
+    char nkey_a[CBUS_NKEY_LENGTH + 1], nkey_b[CBUS_NKEY_LENGTH + 1];
+    nkey_of(point_a, &a, nkey_a);
+    nkey_of(point_b, &b, nkey_b);
+    g_autofree char *text = g_strdup_printf("%s web1\tweb,rack-3 # old\n%s db #,x\n", nkey_a, nkey_b);
+    Faults faults = {0};
+    g_autoptr(CbusKnownMachines) known = parse(text, &faults);
+    const char *const expected[] = {"web", "rack-3", NULL};
+    g_assert_cmpstr(faults.told->str, ==, "");
+    g_assert_cmpstrv(cbus_known_machines_by_key(known, &a)->tags, expected);
+    g_assert_null(cbus_known_machines_by_key(known, &b)->tags);
+    g_string_free(faults.told, TRUE);
+}
+
+static void
+test_bad_tags_refuse_their_line(void)
+{
+    static const char *const tags[] = {"web,", ",web", "we b", "web/x",
+                                       "-web", "a,,b", "@web", "a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q"};
+    CbusKey a;
+    char nkey[CBUS_NKEY_LENGTH + 1];
+    nkey_of(point_a, &a, nkey);
+    for (guint i = 0; i < G_N_ELEMENTS(tags); i++) {
+        g_autofree char *text = g_strdup_printf("%s web1 %s\n", nkey, tags[i]);
+        Faults faults = {0};
+        g_autoptr(CbusKnownMachines) known = parse(text, &faults);
+        g_assert_cmpstr(faults.told->str, ==, "1 ");
+        g_assert_cmpuint(cbus_known_machines_size(known), ==, 0);
+        g_string_free(faults.told, TRUE);
+    }
+}
+
+static void
 test_bad_lines_are_refused_alone(void)
 {
     CbusKey a, b;
@@ -73,7 +108,7 @@ test_bad_lines_are_refused_alone(void)
     nkey_of(point_b, &b, nkey_b);
     g_autofree char *text =
         g_strdup_printf("%s\n"            /* 1: no name */
-                        "%s web1 web2\n"  /* 2: a word too many */
+                        "%s web1 x y\n"   /* 2: a word too many */
                         "UABCDEF web1\n"  /* 3: no NKey */
                         "%s -web\n"       /* 4: no name */
                         "%s web1\n"       /* stands */
@@ -150,6 +185,8 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/known-machines/lines-pin-names", test_lines_pin_names);
     g_test_add_func("/known-machines/bad-lines-are-refused-alone", test_bad_lines_are_refused_alone);
+    g_test_add_func("/known-machines/tags", test_tags_stand_behind_the_name);
+    g_test_add_func("/known-machines/bad-tags", test_bad_tags_refuse_their_line);
     g_test_add_func("/known-machines/an-oversized-file-pins-nothing", test_an_oversized_file_pins_nothing);
     g_test_add_func("/known-machines/names", test_names);
     g_test_add_func("/known-machines/resembling-names-are-found", test_resembling_names_are_found);

@@ -20,9 +20,9 @@ roster_new(gboolean pinned)
     g_variant_builder_init(&builder, G_VARIANT_TYPE("a{oa{sa{sv}}}"));
     for (guint i = 0; i < G_N_ELEMENTS(machines); i++) {
         g_autofree char *path = g_strconcat(CBUS_PROXY_PATH "/", machines[i].nkey, NULL);
-        g_autoptr(GVariant) properties = g_variant_ref_sink(
-            g_variant_new_parsed("{'NKey': <%s>, 'Name': <%s>, 'NamePinned': <%b>}", machines[i].nkey,
-                                 machines[i].name, machines[i].pinned && pinned));
+        g_autoptr(GVariant) properties = g_variant_ref_sink(g_variant_new_parsed(
+            "{'NKey': <%s>, 'Name': <%s>, 'NamePinned': <%b>, 'Tags': <['all', %s]>}", machines[i].nkey,
+            machines[i].name, machines[i].pinned && pinned, machines[i].name));
 
         g_variant_builder_add(&builder, "{o@a{sa{sv}}}", path,
                               g_variant_new_parsed("{%s: %@a{sv}}", CBUS_MACHINE_INTERFACE, properties));
@@ -75,6 +75,9 @@ test_words_are_nkeys_names_beginnings_and_globs(void)
         {"UAWEB", "the NKeys of 2 machines begin with UAWEB: write more of it"},
         {"UAWE", "there is no machine UAWE: cbus machines lists those there are"},
         {"db*", "no pinned name fits db*: cbus machines lists those there are"},
+        {"@all", "web1 web2 "}, /* and no machine that is not pinned */
+        {"@web2,web1", "web2 web1 "},
+        {"@none", "no machine has the tag none: tags are the third word of a line in known_machines"},
         {",", ""},
     };
 
