@@ -13,6 +13,7 @@
  * Trust: the file is the operator's. It is bounded all the same: 16 KiB, which bounds the parser's recursion,
  * too. It may hold a password: errors quote keys, never values. Not for the loop: blocks on the file. */
 #include "link/nats_context.h"
+#include "link/read_bounded.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <gio/gio.h>
@@ -153,26 +154,6 @@ cbus_nats_context_parse(const char *text, gsize len, const char *file, GError **
     return check_logins(context, file, error) ? g_steal_pointer(&context) : NULL;
 }
 
-/* Of an opened file, up to one byte more than may be. −1 with errno. */
-static gssize
-read_bounded(int fd, char *out, gsize room)
-{
-    gsize have = 0;
-
-    while (have < room) {
-        gssize n = read(fd, out + have, room - have);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -1;
-        if (n == 0)
-            break;
-        have += (gsize)n;
-    }
-    return (gssize)have;
-}
-
 CbusNatsContext *
 cbus_nats_context_load(const char *name, GError **error)
 {
@@ -189,7 +170,7 @@ cbus_nats_context_load(const char *name, GError **error)
         return NULL;
     }
     fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    len = fd >= 0 ? read_bounded(fd, text, CONTEXT_MAX + 1) : -1;
+    len = fd >= 0 ? cbus_read_bounded(fd, text, CONTEXT_MAX + 1) : -1;
     if (len >= 0)
         context = cbus_nats_context_parse(text, (gsize)len, file, error);
     else

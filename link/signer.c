@@ -20,6 +20,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "link/read_bounded.h"
 #include "link/ssh_agent.h"
 #include "wire/crypto.h"
 
@@ -101,24 +102,6 @@ check_file(int fd, const char *file, GError **error)
     return TRUE;
 }
 
-/* Up to ROOM bytes; −1 with errno. */
-static gssize
-read_whole(int fd, guint8 *out, gsize room)
-{
-    gsize have = 0;
-    while (have < room) {
-        gssize n = read(fd, out + have, room - have);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -1;
-        if (n == 0)
-            break;
-        have += (gsize)n;
-    }
-    return (gssize)have;
-}
-
 static CbusSecret *
 load_opened(int fd, const char *file, GError **error)
 {
@@ -131,7 +114,7 @@ load_opened(int fd, const char *file, GError **error)
         return NULL;
     }
     CbusSecret *secret = NULL;
-    gssize size = read_whole(fd, data, KEY_FILE_MAX);
+    gssize size = cbus_read_bounded(fd, data, KEY_FILE_MAX);
     if (size < 0) {
         int saved = errno;
         g_set_error(error, G_FILE_ERROR, (gint)g_file_error_from_errno(saved), "%s: %s", file,
