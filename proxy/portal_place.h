@@ -4,6 +4,8 @@
 
 /* The longest runtime directory below which <nkey>/bus fits into a socket's address (107 bytes). */
 #define CBUS_PORTAL_BASE_MAX 46
+/* And the longest with which libdbus connects, which takes 99 bytes at most. */
+#define CBUS_PORTAL_BASE_LIBDBUS 38
 
 /* Makes the machine's directory (0700) and listens on its socket (0600), whatever was left there by a proxy
  * that was killed. BASE is ours, private and locked. Returns a descriptor or −1. */

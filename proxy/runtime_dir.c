@@ -11,6 +11,7 @@
  * Runs at start, in the main thread. */
 #include "proxy/runtime_dir.h"
 
+#include "link/log.h"
 #include "proxy/portal_place.h"
 
 #include <errno.h>
@@ -65,6 +66,13 @@ open_private(const char *path, GError **error)
 static gboolean
 check_length(const char *path, GError **error)
 {
+    if (strlen(path) > CBUS_PORTAL_BASE_LIBDBUS && strlen(path) <= CBUS_PORTAL_BASE_MAX)
+        cbus_log(
+            G_LOG_LEVEL_WARNING,
+            "Clients that use libdbus (dbus-send, dbus-python) can not connect to portals: with this runtime "
+            "directory the sockets' paths are longer than the 99 bytes that libdbus takes; choose a shorter "
+            "one with --runtime-dir",
+            CBUS_LOG_REASON, path, NULL);
     if (strlen(path) <= CBUS_PORTAL_BASE_MAX)
         return TRUE;
     g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_NAMETOOLONG,

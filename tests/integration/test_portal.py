@@ -123,6 +123,15 @@ def test_a_path_too_long_for_a_socket_is_refused_at_start(stack, tmp_path):
     assert str(directory) in done.stderr
 
 
+def test_a_path_too_long_for_libdbus_is_warned_of(stack):
+    directory = stack.directory / "long".ljust(40 - len(str(stack.directory)), "g")
+    done = subprocess.run(["timeout", "--preserve-status", "5", str(BUILD / "proxy/cbus-proxy"), "--nats", stack.nats.url, "--key",
+                           str(stack.operator_key), "--bus", stack.session.address, "--runtime-dir", str(directory)],
+                          capture_output=True, text=True, timeout=20, check=False)
+    assert "libdbus" in done.stderr
+    assert "already" in done.stderr or "owned" in done.stderr  # the stack's own proxy has the name
+
+
 # --- what a client sees -------------------------------------------------------------------------------------------
 
 
