@@ -46,16 +46,14 @@ cbus_mirror_ask_cancel(CbusMirror *self, guint64 ask)
     cbus_mirror_caller_gone(self, name);
 }
 
-/* The caller who made CALL if it is of the proxy's own, else NULL. */
-static CbusCaller *
-find_asker(CbusMirror *self, const CbusMessage *call)
+/* TRUE if CALL is the proxy's own. CALLER: who made it; NULL if it wants no reply. */
+static gboolean
+is_own(CbusMirror *self, const CbusMessage *call, CbusCaller **caller)
 {
-    CbusCaller *caller;
-
     if (call->sender.len == 0 || call->sender.text[0] == ':')
-        return NULL;
-    caller = g_hash_table_lookup(self->callers, call->sender.text);
-    return caller != NULL && caller->answer != NULL ? caller : NULL;
+        return FALSE;
+    *caller = g_hash_table_lookup(self->callers, call->sender.text);
+    return TRUE;
 }
 
 void
@@ -87,17 +85,17 @@ void
 cbus_mirror_reply_error(CbusMirror *self, const CbusMessage *call, const char *error_name, const char *format,
                         ...)
 {
-    CbusCaller *asker = find_asker(self, call);
+    CbusCaller *asker = NULL;
     g_autofree char *text = NULL;
     va_list arguments;
 
     va_start(arguments, format);
     text = g_strdup_vprintf(format, arguments);
     va_end(arguments);
-    if (asker != NULL)
-        cbus_mirror_ask_answer_error(self, asker, error_name, text);
-    else
+    if (!is_own(self, call, &asker))
         cbus_front_reply_error(self->front, call, error_name, "%s", text);
+    else if (asker != NULL)
+        cbus_mirror_ask_answer_error(self, asker, error_name, text);
 }
 
 void
@@ -105,13 +103,15 @@ cbus_mirror_reply_empty(CbusMirror *self, const CbusMessage *call)
 {
     const CbusHeader header = {
         .endian = CBUS_ENDIAN_NATIVE, .type = CBUS_MESSAGE_RETURN, .serial = 1, .reply_serial = 1};
-    CbusCaller *asker = find_asker(self, call);
+    CbusCaller *asker = NULL;
     g_autoptr(GByteArray) message = NULL;
 
-    if (asker == NULL) {
+    if (!is_own(self, call, &asker)) {
         cbus_front_reply_empty(self->front, call);
         return;
     }
+    if (asker == NULL)
+        return;
     message = g_byte_array_new();
     cbus_message_append(message, &header, "");
     cbus_mirror_ask_answer(self, asker, message);

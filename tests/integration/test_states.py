@@ -40,7 +40,7 @@ def test_a_fresh_link_has_its_round_trip_measured(own):
 def test_properties_of_an_online_machine(own):
     values = managed(own)[own.machine][MACHINE]
     assert set(values) == {"NKey", "Name", "NamePinned", "Online", "State", "LastError", "LastSeen", "RoundTrip", "MachineId",
-                           "BootId", "Version", "BusAddress", "Services", "SignalsLost"}
+                           "BootId", "Version", "BusAddress", "Services", "SignalsLost", "Tags"}
     assert (values["NKey"], values["Name"], values["NamePinned"]) == (own.nkey, "web1", True)
     assert (values["Online"], values["State"], values["LastError"]) == (True, "online", "")
     assert values["MachineId"] == pathlib.Path("/etc/machine-id").read_text().strip()
