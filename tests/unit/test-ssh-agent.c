@@ -69,6 +69,21 @@ set_up(Fixture *fixture, gconstpointer data)
     g_assert_no_error(error);
 }
 
+/* The socket's file is there a moment before it listens. */
+static gboolean
+listens(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    gboolean connected;
+
+    g_assert_cmpint(fd, >=, 0);
+    g_strlcpy(address.sun_path, path, sizeof address.sun_path);
+    connected = connect(fd, (struct sockaddr *)&address, sizeof address) == 0;
+    close(fd);
+    return connected;
+}
+
 static void
 start_agent(Fixture *fixture)
 {
@@ -81,7 +96,7 @@ start_agent(Fixture *fixture)
                   G_SPAWN_SEARCH_PATH | G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_STDOUT_TO_DEV_NULL, NULL, NULL,
                   &fixture->agent, &error);
     g_assert_no_error(error);
-    while (g_access(fixture->socket, F_OK) != 0) {
+    while (!listens(fixture->socket)) {
         g_assert_cmpint(g_get_monotonic_time(), <, deadline);
         (void)poll(NULL, 0, 2);
     }
