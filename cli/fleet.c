@@ -128,7 +128,7 @@ static void
 ask_more(Round *round)
 {
     const CbusFleetCall *call = round->call;
-    guint limit = call->batch != 0 ? call->batch : call->fail_fast ? 1 : G_MAXUINT;
+    guint limit = call->batch != 0 ? call->batch : G_MAXUINT;
 
     while (!round->over && round->next < round->machines->len && round->under_way < limit) {
         CbusFleetAnswer answer = {0};

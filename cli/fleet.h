@@ -21,6 +21,9 @@ void cbus_fleet_options_add_calls(GOptionContext *context, CbusFleetOptions *opt
 /* FALSE, and told, if a number makes no sense. */
 gboolean cbus_fleet_options_check(const CbusFleetOptions *options) G_GNUC_WARN_UNUSED_RESULT;
 
+/* How many machines may be asked at a time; 0: all. */
+guint cbus_fleet_options_window(const CbusFleetOptions *options);
+
 typedef struct {
     GDBusConnection *connection;
     GPtrArray *roster;

@@ -7,8 +7,9 @@
 #include "cli/bus.h"
 #include "cli/fleet.h"
 
-#define DEFAULT_TIMEOUT 25
-#define TIMEOUT_MAX     86400
+#define DEFAULT_TIMEOUT   25
+#define TIMEOUT_MAX       86400
+#define SYSTEM_BUS_WINDOW 100 /* it refuses a connection its 129th pending reply */
 
 void
 cbus_fleet_options_init(CbusFleetOptions *options)
@@ -68,4 +69,16 @@ cbus_fleet_options_check(const CbusFleetOptions *options)
         return FALSE;
     }
     return TRUE;
+}
+
+guint
+cbus_fleet_options_window(const CbusFleetOptions *options)
+{
+    const char *bus = options->bus != NULL ? options->bus : g_getenv("CBUS_BUS");
+
+    if (options->batch > 0)
+        return (guint)options->batch;
+    if (options->fail_fast)
+        return 1;
+    return g_strcmp0(bus, "system") == 0 ? SYSTEM_BUS_WINDOW : 0;
 }

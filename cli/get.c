@@ -30,7 +30,7 @@ get(const CbusFleet *fleet, const CbusFleetOptions *options, const char *destina
                                 .member = "Get",
                                 .body = body,
                                 .timeout = options->timeout,
-                                .batch = (guint)options->batch,
+                                .batch = cbus_fleet_options_window(options),
                                 .fail_fast = options->fail_fast};
     g_autoptr(CbusReport) report = cbus_report_new(CBUS_REPORT_VALUE, options, fleet->machines, &call);
 

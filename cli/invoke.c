@@ -105,7 +105,7 @@ invoke(const CbusFleet *fleet, const CbusFleetOptions *options, char **words, co
                                 .member = member->name,
                                 .body = body,
                                 .timeout = options->timeout,
-                                .batch = (guint)options->batch,
+                                .batch = cbus_fleet_options_window(options),
                                 .fail_fast = options->fail_fast};
     g_autoptr(CbusReport) report = cbus_report_new(CBUS_REPORT_BODY, options, fleet->machines, &call);
 
