@@ -63,6 +63,10 @@ guint64 cbus_mirror_ask(CbusMirror *mirror, const CbusPlace *place, const CbusMe
 /* The answer is not wanted any more; nothing happens when it came already. */
 void cbus_mirror_ask_cancel(CbusMirror *mirror, guint64 ask);
 
+/* To be called every few seconds: closes channels that nobody needs any more, gives up trees that never came,
+ * and has an idle link pinged less often. Next to nothing when there was no call since the last. */
+void cbus_mirror_tick(CbusMirror *mirror);
+
 /* Well-known names on the remote bus, activatable ones too, sorted; NULL-terminated; borrowed until the next
  * change. */
 const char *const *cbus_mirror_services(const CbusMirror *mirror);

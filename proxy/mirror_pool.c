@@ -18,8 +18,9 @@
  *
  * Serials are consecutive per channel and begin with 1, so that the n-th message given to the link has serial
  * n: when the link is lost, a serial up to cbus_link_departed() was sent, any other was not. Serials stop
- * before 2³¹. One timer runs while anything is pending or a second channel is open; an idle machine has none.
- * Loop thread only.
+ * before 2³¹. While anything is pending or a second channel is open the roster's tick tidies up; a mirror has
+ * no timer of its own for it, since a main loop looks at every timer each turn, and a call to a fleet would
+ * leave a thousand. Loop thread only.
  */
 #include "link/log.h"
 #include "proxy/mirror_private.h"
@@ -27,7 +28,6 @@
 
 #define REOPEN_FIRST_MS 100
 #define REOPEN_LAST_MS  5000
-#define SWEEP_S         5
 #define IDLE_S          60
 #define TREE_PATIENCE_S 60
 
@@ -62,21 +62,18 @@ cbus_mirror_pool_find(const CbusMirror *self, guint32 id)
     return NULL;
 }
 
-static gboolean
-sweep(gpointer user_data)
+void
+cbus_mirror_tick(CbusMirror *self)
 {
-    CbusMirror *self = user_data;
-
+    if (!self->sweeping)
+        return;
     cbus_mirror_introspect_expire(self, g_get_monotonic_time() - TREE_PATIENCE_S * G_USEC_PER_SEC);
     cbus_mirror_pool_review(self);
     if (self->pending == 0 && self->busy) {
         self->busy = FALSE;
         cbus_link_set_busy(self->link, FALSE);
     }
-    if (self->pending != 0 || self->channels->len > 1)
-        return G_SOURCE_CONTINUE;
-    g_clear_pointer(&self->sweep, g_source_unref);
-    return G_SOURCE_REMOVE;
+    self->sweeping = self->pending != 0 || self->channels->len > 1;
 }
 
 void
@@ -86,8 +83,7 @@ cbus_mirror_pool_wake(CbusMirror *self)
         self->busy = TRUE;
         cbus_link_set_busy(self->link, TRUE);
     }
-    if (self->sweep == NULL)
-        self->sweep = timer(self, SWEEP_S * 1000, sweep);
+    self->sweeping = TRUE;
 }
 
 gboolean
@@ -109,7 +105,7 @@ cbus_mirror_pool_expect(CbusMirror *self, CbusChannel *channel, const CbusPendin
     if (entry->asked <= CBUS_ASKED_OBJECT)
         channel->waiting++;
     self->pending++;
-    if (!self->busy || self->sweep == NULL)
+    if (!self->busy || !self->sweeping)
         cbus_mirror_pool_wake(self);
 }
 
@@ -402,7 +398,7 @@ cbus_mirror_pool_clear(CbusMirror *self, const char *cause, gboolean close)
         channel_free(self, channel);
     }
     source_clear(&self->reopen);
-    source_clear(&self->sweep);
+    self->sweeping = FALSE;
     if (close && self->busy)
         cbus_link_set_busy(self->link, FALSE);
     self->busy = FALSE;

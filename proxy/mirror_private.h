@@ -112,7 +112,8 @@ struct _CbusMirror {
     GPtrArray *channels;
     CbusChannel *main; /* has the matches; NULL while the remote bus is away */
     CbusChannel *heir; /* becomes main once its match is in place */
-    GSource *reopen, *sweep;
+    GSource *reopen;
+    gboolean sweeping; /* something may have to be tidied up at a tick */
     guint reopen_ms;
     char *away; /* why main is NULL */
     guint pending;

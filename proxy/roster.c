@@ -20,6 +20,7 @@
 
 #define CREDIT_BYTES (32u * 1024 * 1024)
 #define SETTLED_S    10
+#define TICK_S       5
 
 struct _CbusRoster {
     CbusLoop *loop;
@@ -38,6 +39,7 @@ struct _CbusRoster {
     guint unpinned;
     gint64 window; /* µs, monotonic: when the second began in which NEWCOMERS came */
     guint newcomers;
+    GSource *tick;
     GSource *settling; /* links were made lately */
     gint64 linked_at;  /* µs, monotonic: the last one */
 };
@@ -312,6 +314,19 @@ cbus_roster_set_known(CbusRoster *roster, CbusKnownMachines *known)
 
 /* ---- life ---- */
 
+static gboolean
+on_tick(gpointer user_data)
+{
+    CbusRoster *roster = user_data;
+    GHashTableIter iter;
+    gpointer machine;
+    g_hash_table_iter_init(&iter, roster->machines);
+    while (g_hash_table_iter_next(&iter, NULL, &machine)) {
+        cbus_mirror_tick(cbus_machine_mirror(machine));
+    }
+    return G_SOURCE_CONTINUE;
+}
+
 CbusRoster *
 cbus_roster_new(CbusLoop *loop, CbusFront *front, CbusNats *nats, CbusSigner *signer, const char *runtime_dir,
                 gboolean known_only, const CbusRosterHandler *handler, gpointer user_data)
@@ -335,6 +350,9 @@ cbus_roster_new(CbusLoop *loop, CbusFront *front, CbusNats *nats, CbusSigner *si
     roster->store = cbus_node_store_new();
     roster->budget = cbus_budget_new(CREDIT_BYTES);
     roster->dialer = cbus_dialer_new(loop, nats, signer, roster->budget, &dialer_handler, roster);
+    roster->tick = g_timeout_source_new_seconds(TICK_S);
+    g_source_set_callback(roster->tick, on_tick, roster, NULL);
+    g_source_attach(roster->tick, loop->context);
     return roster;
 }
 
@@ -353,6 +371,8 @@ cbus_roster_free(CbusRoster *roster)
         cbus_machine_free(machine);
     }
     cbus_dialer_free(roster->dialer);
+    g_source_destroy(roster->tick);
+    g_source_unref(roster->tick);
     if (roster->settling != NULL) {
         g_source_destroy(roster->settling);
     }

@@ -279,6 +279,23 @@ test_closes_channels_whose_callers_are_gone(void)
 }
 
 static void
+test_a_tick_calms_the_link_once_nothing_is_pending(void)
+{
+    Fake *fake = settled();
+
+    cbus_mirror_tick(fake->mirror);
+    g_assert_false(fake->link.busy);
+    fake_ping(fake, ":1.7", A);
+    g_assert_true(fake->link.busy);
+    cbus_mirror_tick(fake->mirror);
+    g_assert_true(fake->link.busy);
+    fake_reply(fake, 0, fake_last(fake, 0), NULL);
+    cbus_mirror_tick(fake->mirror);
+    g_assert_false(fake->link.busy);
+    fake_free(fake);
+}
+
+static void
 test_drops_the_late_reply_of_a_caller_that_is_gone(void)
 {
     Fake *fake = settled();
@@ -453,6 +470,7 @@ main(int argc, char **argv)
     g_test_add_func("/mirror/pool", test_spreads_hung_calls_over_eight_channels);
     g_test_add_func("/mirror/local-users", test_gives_each_local_user_channels_of_its_own);
     g_test_add_func("/mirror/local-users-share", test_shares_the_channels_among_local_users);
+    g_test_add_func("/mirror/tick", test_a_tick_calms_the_link_once_nothing_is_pending);
     g_test_add_func("/mirror/pool-retires", test_closes_channels_whose_callers_are_gone);
     g_test_add_func("/mirror/late-reply", test_drops_the_late_reply_of_a_caller_that_is_gone);
     g_test_add_func("/mirror/sent-and-unsent", test_tells_sent_from_unsent_when_the_link_is_lost);
