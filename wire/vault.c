@@ -88,7 +88,7 @@ cbus_vault_give(gpointer bytes)
 {
     if (bytes == NULL)
         return;
-    Place *place = (Place *)((guint8 *)bytes - G_STRUCT_OFFSET(Place, bytes));
+    Place *place = (gpointer)((guint8 *)bytes - G_STRUCT_OFFSET(Place, bytes));
     Page *page = place->page;
     sodium_memzero(place, sizeof *place);
     g_mutex_lock(&lock);
