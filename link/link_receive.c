@@ -219,7 +219,8 @@ receive_data(CbusLink *link, const CbusRecord *record)
             break;
     }
     /* The handler may close the channel: what it reads must not be the channel's. */
-    g_autoptr(GByteArray) bytes = assembly->bytes != NULL ? g_byte_array_ref(assembly->bytes) : NULL;
+    G_GNUC_UNUSED g_autoptr(GByteArray) bytes =
+        assembly->bytes != NULL ? g_byte_array_ref(assembly->bytes) : NULL;
     cbus_assembly_clear(link, assembly);
     if (tree)
         deliver_tree(link, channel, data, len);
