@@ -5,10 +5,10 @@
  * the process that an operator started, that systemd watches and that signals reach is the one that does the
  * work, and the connector ends when this one does, whatever ended it.
  *
- * The order is what matters here: descriptors inherited by accident are closed first; settings and names are
- * looked up while that may still be done; signals are blocked before the first thread so that they arrive on
- * a descriptor in the loop; then fork, then privileges go, then NATS. SIGTERM and SIGINT end it in order
- * within a second, SIGHUP has authorized-keys read again.
+ * The order is what matters here: signals are blocked first of all, so that one that comes in the first
+ * moments waits for the loop, where they arrive on a descriptor; descriptors inherited by accident are
+ * closed; settings and names are looked up while that may still be done; then fork, then privileges go, then
+ * NATS. SIGTERM and SIGINT end it in order within a second, SIGHUP has authorized-keys read again.
  *
  * Small by intent: one malloc arena, because the two or three threads that nats.c needs would otherwise each
  * bring one. Exit status: 0 after a signal, 1 failed, 2 usage. */
@@ -94,19 +94,16 @@ raise_limits(void)
     }
 }
 
-/* Blocks the signals that the loop takes, and returns the descriptor they arrive on. */
-static int
-take_signals(void)
+/* From the first moment on, the signals that the loop takes wait for it. */
+static void
+block_signals(sigset_t *set)
 {
-    sigset_t set;
-
     signal(SIGPIPE, SIG_IGN);
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGHUP);
-    sigprocmask(SIG_BLOCK, &set, NULL);
-    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    sigemptyset(set);
+    sigaddset(set, SIGTERM);
+    sigaddset(set, SIGINT);
+    sigaddset(set, SIGHUP);
+    sigprocmask(SIG_BLOCK, set, NULL);
 }
 
 static void
@@ -223,7 +220,7 @@ check_default_user(const char *user, GError **error)
 }
 
 static int
-start(const CbusSettings *settings)
+start(const CbusSettings *settings, const sigset_t *blocked)
 {
     const CbusConnectorOptions connector = {
         .key_file = cbus_settings_get(settings, "key"),
@@ -249,7 +246,7 @@ start(const CbusSettings *settings)
     if (geteuid() == 0 && !cbus_sandbox_find(cbus_settings_get(settings, "network-user"), &user, &error))
         return fail(error);
     raise_limits();
-    signals = take_signals();
+    signals = signalfd(-1, blocked, SFD_CLOEXEC | SFD_NONBLOCK);
     if (!cbus_connector_start(&connector, &ends, &error))
         return fail(error);
     cbus_audit_options_open(&audit);
@@ -279,8 +276,10 @@ main(int argc, char **argv)
     g_autoptr(CbusSettings) settings = NULL;
     const char *question[CBUS_QUESTION_WORDS];
     int log_level = 1;
+    sigset_t signals;
     gboolean asked;
 
+    block_signals(&signals);
     (void)close_range(3, ~0u, 0);
     (void)mallopt(M_ARENA_MAX, 1);
     /* A fixed threshold: what a large message took goes back when it is gone. */
@@ -314,5 +313,5 @@ main(int argc, char **argv)
         g_printerr("cbus-agent: --check-policy takes KEY DEST PATH INTERFACE MEMBER\n");
         return 2;
     }
-    return start(settings);
+    return start(settings, &signals);
 }

@@ -5,6 +5,9 @@
  * not there (1). SIGTERM and SIGINT stop in order (0); a bus or a name that is lost ends the process (1), and
  * the service manager may start it again.
  *
+ * Signals are blocked from the first moment on until the loop takes them, so that one that comes early ends a
+ * proxy in order, too. SIGHUP does nothing: what can be read again is watched.
+ *
  * The process holds a private key: it is not dumpable. It has few allocations but several threads (GDBus,
  * NATS's connecting one), so the C library keeps to two arenas. Descriptors: as many as may be had.
  *
@@ -22,6 +25,7 @@
 #include <gio/gio.h>
 #include <glib-unix.h>
 #include <malloc.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -53,6 +57,17 @@ typedef struct {
     CbusProxy *proxy;
     int status;
 } Run;
+
+/* HOW: SIG_BLOCK before there are threads, which inherit it; SIG_UNBLOCK in the loop's. */
+static void
+mask_signals(int how)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    pthread_sigmask(how, &set, NULL);
+}
 
 static void
 harden(void)
@@ -189,6 +204,7 @@ run_loop(CbusLoop *loop, const CbusSettings *settings, CbusSigner *signer, const
     run.proxy = proxy;
     guint term = g_unix_signal_add(SIGTERM, on_signal, &run);
     guint interrupt = g_unix_signal_add(SIGINT, on_signal, &run);
+    mask_signals(SIG_UNBLOCK);
     g_main_loop_run(main_loop);
     g_source_remove(term);
     g_source_remove(interrupt);
@@ -220,6 +236,8 @@ serve(const CbusSettings *settings, int *status, GError **error)
 int
 main(int argc, char **argv)
 {
+    mask_signals(SIG_BLOCK);
+    signal(SIGHUP, SIG_IGN);
     if (argc == 2 && g_str_equal(argv[1], "--version")) {
         g_print("cbus-proxy %s\n", CBUS_VERSION);
         return EXIT_SUCCESS;

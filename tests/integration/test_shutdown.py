@@ -1,6 +1,8 @@
 """Each daemon ends within a second of SIGTERM or SIGINT in whatever state it is, in order, with status 0; and what can
 not start says why in one line."""
 import contextlib
+import os
+import pathlib
 import signal
 import socket
 import subprocess
@@ -40,6 +42,25 @@ def restarted(stack):
         if not program.running:
             start()
     stack.wait_online()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="where a daemon waits is for root to see")
+@pytest.mark.parametrize("daemon", ["agent/cbus-agent", "proxy/cbus-proxy"])
+def test_signals_wait_from_the_first_moment(daemon, tmp_path):
+    """Not even settings are read: the FIFO is where they wait, and that it is none is how they end."""
+    fifo = tmp_path / "settings"
+    os.mkfifo(fifo)
+    program = Program("daemon", tmp_path).spawn([BUILD / daemon, "--config", fifo])
+    try:
+        waits = pathlib.Path(f"/proc/{program.process.pid}/wchan")
+        wait_for(lambda: waits.read_text() == "wait_for_partner", "the daemon to open its settings")
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+            program.process.send_signal(number)
+        os.close(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+        assert program.process.wait(5) == 2, program.log()
+        assert "Not a regular file" in program.log()
+    finally:
+        program.kill()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -4,6 +4,7 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -84,15 +85,15 @@ class Secretless(Stack):
         self.ssh_agent.add(file)
         file.unlink()
 
-    def start_agent(self):
+    def start_agent(self, environment=None):
         self.agent.spawn([BUILD / "agent/cbus-agent", "--nats", self.nats.url, "--key", f"ssh-agent:{self.machine_key}.pub",
                           "--authorized-keys", self.authorized, "--bus", self.remote.address, "--name", "remote-host"],
-                         env=self.ssh_agent.environment)
+                         env=environment or self.ssh_agent.environment)
 
-    def start_proxy(self):
+    def start_proxy(self, environment=None):
         self.proxy.spawn([BUILD / "proxy/cbus-proxy", "--nats", self.nats.url, "--key", f"ssh-agent:{self.operator_key}.pub",
                           "--bus", self.session.address, "--known-machines", self.known_machines, "--runtime-dir",
-                          self.directory / "runtime"], env=self.ssh_agent.environment)
+                          self.directory / "runtime"], env=environment or self.ssh_agent.environment)
 
 
 @pytest.fixture
@@ -104,6 +105,32 @@ def secretless():
 
 def echo(stack, number):
     assert stack.call("Echo", "(v)", GLib.Variant("u", number)) == (number,)
+
+
+@pytest.mark.parametrize("name", ["agent", "proxy"])
+def test_a_signal_before_the_key_is_there_ends_in_order(secretless, name):
+    program, start = getattr(secretless, name), getattr(secretless, f"start_{name}")
+    program.terminate()
+    began = len(program.log())
+    with socket.socket(socket.AF_UNIX) as listener:
+        held = secretless.directory / "held.socket"
+        listener.bind(str(held))
+        listener.listen()
+        listener.settimeout(10)
+        start({**os.environ, "SSH_AUTH_SOCK": str(held)})
+        daemon, _ = listener.accept()
+        with daemon, socket.socket(socket.AF_UNIX) as agent:
+            program.process.send_signal(signal.SIGHUP)
+            program.process.send_signal(signal.SIGTERM)
+            agent.connect(str(secretless.ssh_agent.socket))
+            while question := daemon.recv(4096):
+                agent.sendall(question)
+                daemon.sendall(agent.recv(65536))
+                if question[4] == 11:  # the list of keys is all that is asked for
+                    break
+            assert program.process.wait(3) == 0, program.log()[began:]
+    start()
+    secretless.wait_online()
 
 
 def test_links_are_made_with_keys_of_an_ssh_agent(secretless):
