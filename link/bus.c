@@ -29,8 +29,6 @@
 #define READ_CHUNK    (64 * 1024)
 #define READ_A_TURN   (1024 * 1024)
 #define WRITE_A_TURN  (1024 * 1024)
-#define WRITE_CUT     (256 * 1024) /* written bytes are cut off in steps of at least this */
-#define OUT_KEPT      (4 * 1024)   /* an empty array that has grown beyond this is given back */
 #define AUTH_SECONDS  10
 #define SERVE_SECONDS 5
 
