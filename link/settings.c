@@ -14,6 +14,7 @@
  * thread. */
 #include "link/settings.h"
 #include <gio/gio.h>
+#include <locale.h>
 
 struct _CbusSettings {
     GHashTable *values; /* name → value, both owned */
@@ -76,6 +77,7 @@ parse_command_line(const CbusSetting *table, gsize n, const char *summary, int *
                                 .arg_data = config,
                                 .description = "Read settings from FILE",
                                 .arg_description = "FILE"};
+    setlocale(LC_CTYPE, ""); /* --help and errors come in the user's character set */
     g_option_context_set_summary(context, summary);
     g_option_context_add_main_entries(context, entries, NULL);
     if (!g_option_context_parse(context, argc, argv, error))

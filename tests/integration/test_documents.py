@@ -1,6 +1,11 @@
-"""What the documents say of the tests is so: each one that docs/threat-model.md names exists."""
+"""What the documents say is so: the tests that docs/threat-model.md names exist, and the options of the manual pages."""
+import os
 import pathlib
 import re
+import subprocess
+
+import pytest
+from stack import BUILD
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 TEXT = (TOP / "docs" / "threat-model.md").read_text()
@@ -24,3 +29,30 @@ def test_each_attack_has_a_test():
     for row in attacks:
         section = TEXT[:TEXT.index(row)].rsplit("\n## ", 1)[1].split("\n", 1)[0]
         assert section == "Who is trusted with what" or "`" in row.split("|")[3], row
+
+
+def options_of(program, *verb):
+    """Those that --help shows; and it shows them in the user's character set."""
+    text = subprocess.run([BUILD / program, *verb, "--help"], check=True, capture_output=True, text=True, encoding="utf-8",
+                          env={**os.environ, "LC_ALL": "C.UTF-8"}).stdout
+    assert "?" not in text
+    return set(re.findall(r"--([a-z][a-z-]+)", text))
+
+
+def options_in(page):
+    return set(re.findall(r"--([a-z][a-z-]+)", (TOP / "docs" / page).read_text().replace("\\-", "-")))
+
+
+@pytest.mark.parametrize("name", ["agent", "proxy"])
+def test_the_daemons_pages_have_their_options(name):
+    assert options_in(f"cbus-{name}.8") == options_of(f"{name}/cbus-{name}") | {"version"}
+
+
+def test_the_command_lines_page_has_its_options():
+    verbs = re.findall(r"^  ([a-z]+) ", subprocess.run([BUILD / "cli/cbus", "--help"], check=True, capture_output=True,
+                                                       text=True, encoding="utf-8").stdout, re.MULTILINE)
+    assert len(verbs) >= 9
+    assert options_in("cbus.1") - {"user"} == {"version"}.union(  # --user is busctl's
+        *(options_of("cli/cbus", verb) for verb in verbs))
+    page = (TOP / "docs" / "cbus.1").read_text()
+    assert all(f".SS {verb}\n" in page and f".B cbus {verb}\n" in page for verb in verbs)
