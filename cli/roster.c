@@ -235,7 +235,7 @@ cbus_roster_table(const GPtrArray *roster, gint64 now)
         cbus_table_add(table, machine->round_trip != 0 ? round_trip : "-");
         cbus_table_add(table, seen);
         cbus_table_add(table, machine->version);
-        cbus_table_add(table, machine->online ? "" : machine->last_error);
+        cbus_table_add(table, machine->last_error);
     }
     return cbus_table_render(table);
 }

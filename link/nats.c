@@ -15,8 +15,7 @@
  * delivered by several subscriptions of one read in the order of the subscriptions, not of the wire.
  *
  * Trust: the server is hostile: its max_payload is bounded, its error texts are only shown, its messages are
- * the caller's to judge. The user may free this, subscribe and unsubscribe inside every handler: `depth`
- * counts the calls on the stack. */
+ * the caller's to judge. The user may free this, subscribe and unsubscribe inside every handler (`depth`). */
 #include "link/nats.h"
 #include "link/log.h"
 #include "link/nats_beat.h"
