@@ -5,9 +5,11 @@
  * headers too, since the link began; the receiver tells a limit, the sender stops there and tells up to where
  * it would go (WANTED). At first, and for each link always, 32 KiB may be under way.
  *
- * The receiver renews the limit when half of the window is consumed. A window grows when the sender tells
- * that it wants more than the window: it doubles, up to 4 MiB, out of one budget for all links of the process
- * (32 MiB). An exhausted budget only means that the window stays as it is: nobody waits for ever.
+ * The receiver renews the limit when half of the window is consumed, with the next packet it sends anyway:
+ * calls and replies carry it along, where a packet of its own would cost each fourth call of 4 KiB a send
+ * more. When a quarter is left it does so at once. A window grows when the sender tells that it wants more
+ * than the window: it doubles, up to 4 MiB, out of one budget for all links of the process (32 MiB). An
+ * exhausted budget only means that the window stays as it is: nobody waits for ever.
  *
  * It shrinks by agreement: a sender that has sent nothing for five seconds gives back what it holds beyond
  * 32 KiB (CREDIT with WANTED equal to what it sent, which an idle sender has no other use for), and the
@@ -81,7 +83,8 @@ cbus_credit_consume(CbusLink *link, gsize bytes)
         return FALSE;
     credit->received += bytes;
     credit->received_at = link->last_opened;
-    if (credit->told < credit->received + credit->window / 2) {
+    credit->rides = credit->told < credit->received + credit->window / 2;
+    if (credit->told < credit->received + credit->window / 4) {
         credit->due = TRUE;
         cbus_link_wake(link);
     }
@@ -133,8 +136,8 @@ cbus_credit_pack(CbusLink *link)
     guint64 told = credit->told;
     guint8 payload[16];
 
-    if (credit->due) {
-        credit->due = FALSE;
+    if (credit->due || (credit->rides && cbus_batch_room(link) < cbus_batch_capacity(link))) {
+        credit->due = credit->rides = FALSE;
         if (credit->peer_wanted > credit->received + credit->window)
             grow(link);
         credit->told = MAX(told, credit->received + credit->window);

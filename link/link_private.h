@@ -47,7 +47,8 @@ typedef struct {
     guint64 received, told, hard;  /* the peer's; HARD is the highest limit ever told */
     guint64 peer_wanted;
     gsize window;
-    gboolean due; /* a CREDIT record is to be packed */
+    gboolean due;   /* a CREDIT record is to be packed */
+    gboolean rides; /* likewise, if anything else is */
     gint64 sent_at, received_at;
 } CbusCredit;
 
