@@ -7,14 +7,14 @@ BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config libglib2.0-dev libgli
     libsodium-dev"
 RUN_PACKAGES="dbus nats-server systemd systemd-container openssh-client python3 iproute2 util-linux"
 TEST_PACKAGES="clang clang-format clang-tidy cppcheck libclang-rt-14-dev dbus-broker openssh-server python3-pytest python3-pytest-xdist python3-dbus python3-dbusmock
-    python3-gi python3-dasbus python3-dbus-next python3-jeepney dbus-tests gir1.2-glib-2.0 python3-cryptography polkitd faketime"
+    python3-gi python3-dasbus python3-dbus-next python3-jeepney dbus-tests gir1.2-glib-2.0 python3-cryptography polkitd procps openssl faketime"
 
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo -n "$@"; fi
 }
 
-# Installs whatever of "$@" (default: what a build and a run need) is not there yet. Never starts a service that a
-# package brings: the tests start their own.
+# Installs whatever of "$@" (default: what a build and a run need) is not there yet. A package may start a service
+# of its own (nats-server does under systemd); the tests use none of these, and ports and buses of their own.
 install_packages() {
     local package missing=()
     for package in $BUILD_PACKAGES $RUN_PACKAGES "$@"; do
@@ -22,7 +22,7 @@ install_packages() {
     done
     [ ${#missing[@]} -eq 0 ] && return 0
     echo "installing: ${missing[*]}" >&2
-    as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 sh -c \
+    as_root env DEBIAN_FRONTEND=noninteractive sh -c \
         'apt-get -q update >/dev/null && apt-get -q -y --no-install-recommends install "$@"' sh "${missing[@]}" >/tmp/cbus-apt.$$.log 2>&1 || {
             tail -20 "/tmp/cbus-apt.$$.log" >&2
             echo "could not install: ${missing[*]}" >&2
