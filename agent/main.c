@@ -37,6 +37,7 @@
 
 #define SYSTEM_BUS_MAX (32u * 1024 * 1024) /* bytes a message, by the system bus's own configuration */
 #define LARGE_BYTES    (256 * 1024)
+#define SPARE_BYTES    (2 * 1024 * 1024)
 #define FLUSH_MS       300
 #define CONNECTOR_MS   300
 
@@ -282,9 +283,10 @@ main(int argc, char **argv)
     block_signals(&signals);
     (void)close_range(3, ~0u, 0);
     (void)mallopt(M_ARENA_MAX, 1);
-    /* A fixed threshold: what a large message took goes back when it is gone. */
+    /* Fixed thresholds: what a large message took goes back when it is gone; what packets come and go in
+     * stays. */
     (void)mallopt(M_MMAP_THRESHOLD, LARGE_BYTES);
-    (void)mallopt(M_TRIM_THRESHOLD, LARGE_BYTES);
+    (void)mallopt(M_TRIM_THRESHOLD, SPARE_BYTES);
     (void)umask(077);
     cbus_sandbox_hide();
     asked = cbus_check_policy_take(&argc, argv, question);

@@ -1,10 +1,11 @@
 /* A raw D-Bus connection on the loop.
  *
  * Reading: the kernel's bytes go into one buffer, and each whole message is handed over where it lies. The
- * buffer exists only while it holds a part of a message or is being filled, so a thousand idle portals cost
- * no buffer at all. A message larger than READ_CHUNK makes the buffer grow by doubling up to exactly its
- * framed size: a peer that claims 128 MiB makes us hold at most twice of what it really sent. At most
- * READ_A_TURN bytes a wake-up: the poller comes back, and others get their turn.
+ * buffer is the poller's, which all connections share and which is always warm; a connection has one of its
+ * own only while a part of a message waits for its rest, so a thousand idle portals cost no buffer at all. A
+ * message larger than the shared buffer makes its own grow by doubling up to exactly its framed size: a peer
+ * that claims 128 MiB makes us hold at most twice of what it really sent. At most READ_A_TURN bytes a
+ * wake-up: the poller comes back, and others get their turn.
  *
  * Writing: what is sent gathers in an outbox and leaves with one send at the end of the turn, behind what the
  * authentication has to say; EPOLLOUT is watched only while the kernel would not take it all.
@@ -26,7 +27,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define READ_CHUNK    (64 * 1024)
 #define READ_A_TURN   (1024 * 1024)
 #define WRITE_A_TURN  (1024 * 1024)
 #define AUTH_SECONDS  10
@@ -42,7 +42,8 @@ struct _CbusBus {
 
     guint8 *in; /* NULL when empty */
     gsize in_len, in_capacity;
-    gsize in_wanted; /* framed size of the message that begins the buffer, 0 when unknown */
+    gboolean in_borrowed; /* `in` is the poller's, while reading */
+    gsize in_wanted;      /* framed size of the message that begins the buffer, 0 when unknown */
 
     CbusSaslServer *server; /* while a client authenticates */
     CbusSaslStep sasl;      /* while we do */
@@ -190,12 +191,38 @@ deliver(CbusBus *bus)
     if (bus->closed || offset == 0)
         return;
     bus->in_len -= offset;
-    if (bus->in_len > 0) {
+    if (bus->in_len > 0)
         memmove(bus->in, bus->in + offset, bus->in_len);
-    } else if (bus->in_capacity > READ_CHUNK) {
-        g_clear_pointer(&bus->in, g_free);
-        bus->in_capacity = 0;
-    }
+}
+
+/* Reads go to the shared buffer, behind what waits for its rest, unless that needs a larger one. */
+static void
+borrow_buffer(CbusBus *bus)
+{
+    guint8 *shared = cbus_poller_buffer(bus->loop->poller);
+
+    if (MAX(bus->in_len, bus->in_wanted) > CBUS_POLLER_BUFFER)
+        return;
+    if (bus->in_len > 0)
+        memcpy(shared, bus->in, bus->in_len);
+    g_free(bus->in);
+    bus->in = shared;
+    bus->in_capacity = CBUS_POLLER_BUFFER;
+    bus->in_borrowed = TRUE;
+}
+
+/* What is left is ours from here on: as large as it is, and gone when it is nothing. */
+static void
+own_buffer(CbusBus *bus)
+{
+    if (bus->in_borrowed)
+        bus->in = g_memdup2(bus->in, bus->in_len);
+    else if (MAX(bus->in_len, bus->in_wanted) <= CBUS_POLLER_BUFFER)
+        bus->in = g_realloc(bus->in, bus->in_len);
+    else
+        return;
+    bus->in_capacity = bus->in_len;
+    bus->in_borrowed = FALSE;
 }
 
 static void
@@ -203,9 +230,11 @@ make_room(CbusBus *bus)
 {
     if (bus->in_len < bus->in_capacity)
         return;
-    bus->in_capacity =
-        bus->in_capacity == 0 ? READ_CHUNK : MAX(MIN(bus->in_wanted, 2 * bus->in_capacity), bus->in_len + 1);
-    bus->in = g_realloc(bus->in, bus->in_capacity);
+    gsize capacity = MAX(MIN(bus->in_wanted, 2 * bus->in_capacity), bus->in_len + 1);
+    if (bus->in_borrowed)
+        own_buffer(bus);
+    bus->in = g_realloc(bus->in, capacity);
+    bus->in_capacity = capacity;
 }
 
 static GError *
@@ -222,11 +251,10 @@ closed_by_peer(CbusBus *bus, int saved)
 }
 
 static void
-read_some(CbusBus *bus)
+read_into(CbusBus *bus)
 {
     gsize budget = READ_A_TURN;
 
-    deliver(bus); /* what was left when the user stopped reading */
     while (budget > 0 && !bus->closed && bus->reading) {
         gsize room;
         gssize n;
@@ -248,10 +276,15 @@ read_some(CbusBus *bus)
         if ((gsize)n < room)
             break;
     }
-    if (bus->in_len == 0) {
-        g_clear_pointer(&bus->in, g_free);
-        bus->in_capacity = 0;
-    }
+}
+
+static void
+read_some(CbusBus *bus)
+{
+    deliver(bus); /* what was left when the user stopped reading */
+    borrow_buffer(bus);
+    read_into(bus);
+    own_buffer(bus);
 }
 
 static void
@@ -285,6 +318,7 @@ on_resume(gpointer user_data)
 
     enter(bus);
     deliver(bus);
+    own_buffer(bus);
     leave(bus);
 }
 

@@ -1,6 +1,6 @@
 /* One NATS connection, made again for ever.
  *
- * The life of a connection: a dial (nats_dial.c) brings it to the loop; its socket is polled by a source
+ * The life of a connection: a dial (nats_dial.c) brings it to the loop; its socket is watched
  * (nats_source.c); subscriptions are made; `up`. From then on every call into the library is made here, on
  * the loop: ProcessReadEvent when bytes have come, after which each synchronous subscription is drained at
  * once and in order; ProcessWriteEvent at the end of the turn, so that one turn's publishes leave in one
@@ -27,7 +27,7 @@
 #define PAUSE_LAST_MS       5000
 #define STABLE_US           (5 * G_TIME_SPAN_SECOND)
 #define BEAT_MS             6000
-#define READS_A_TURN        8
+#define RECORDS_A_TURN      16
 #define MAX_PAYLOAD_DEFAULT (1024 * 1024)
 #define MAX_PAYLOAD_LEAST   4096
 #define MAX_PAYLOAD_MOST    (8 * 1024 * 1024)
@@ -203,7 +203,7 @@ on_readable(gpointer user_data)
     CbusNats *nats = user_data;
 
     enter(nats);
-    for (guint i = 0; i < READS_A_TURN && nats->up && !nats->freed; i++) {
+    for (guint i = 0; i < RECORDS_A_TURN && nats->up && !nats->freed; i++) {
         natsConnection_ProcessReadEvent(nats->connection);
         show_denial(nats);
         cbus_nats_beat_alive(nats->beat);
@@ -212,7 +212,7 @@ on_readable(gpointer user_data)
             break;
         if (natsConnection_IsClosed(nats->connection))
             lost(nats, NULL);
-        else if (!cbus_nats_source_has_input(nats->source))
+        else if (!cbus_nats_source_has_record(nats->source))
             break;
     }
     leave(nats);
@@ -300,7 +300,8 @@ set_up_connection(CbusNats *nats, GError **error)
         return FALSE;
     }
     nats->max_payload = (gsize)MIN(max_payload, MAX_PAYLOAD_MOST);
-    cbus_nats_source_start(nats->source, nats->loop->context, &source_handler, nats);
+    if (!cbus_nats_source_start(nats->source, nats->loop->poller, &source_handler, nats, error))
+        return FALSE;
     if (nats->beat_subject != NULL)
         nats->beat = cbus_nats_beat_new(nats->loop->context, nats->beat_ms, &beat_handler, nats);
     s = cbus_nats_subscriptions_make(nats->subscriptions, nats->connection);

@@ -30,7 +30,10 @@
 #define DEFAULT_PORT 4222
 #define JWT_MAX      (64 * 1024)
 #define FILE_MAX     (1024 * 1024)
-#define JWT_BEGIN    "-----BEGIN NATS USER JWT-----"
+/* What one read may take: a packet of any size and what came with it, so that the library seldom has to put a
+ * message together from pieces. Never below 16 KiB: OpenSSL would keep the rest of a record. */
+#define READ_BYTES (256 * 1024)
+#define JWT_BEGIN  "-----BEGIN NATS USER JWT-----"
 
 struct _CbusNatsLogin {
     GPtrArray *urls; /* char *, as given */
@@ -295,7 +298,7 @@ set_fixed_options(natsOptions *options)
     if (s == NATS_OK)
         s = natsOptions_SetTimeout(options, 2000);
     if (s == NATS_OK)
-        s = natsOptions_SetIOBufSize(options, 32768);
+        s = natsOptions_SetIOBufSize(options, READ_BYTES);
     if (s == NATS_OK)
         s = natsOptions_SetIgnoreDiscoveredServers(options, true);
     if (s == NATS_OK)

@@ -1,4 +1,4 @@
-/* The socket of a nats.c connection as a GSource.
+/* The socket of a nats.c connection in the loop.
  *
  * nats.c hands its socket to an external loop through four callbacks: attach (called on whatever thread runs
  * natsConnection_Connect, here the worker), and read, write and detach (called with the connection's lock
@@ -26,6 +26,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
@@ -39,11 +40,6 @@ typedef enum {
     FRAMING_TLS,
 } Framing;
 
-typedef struct {
-    GSource base;
-    CbusNatsSource *owner;
-} SocketSource;
-
 struct _CbusNatsSource {
     int fd; /* −1: not attached, or closed by the library */
 #ifdef CBUS_NATS_HAS_CLOSE_EVENT
@@ -52,8 +48,7 @@ struct _CbusNatsSource {
 #ifdef CBUS_NATS_HAS_DETACHED_EVENT
     natsConnection *connection; /* not ours */
 #endif
-    GSource *polling; /* NULL: stopped */
-    gpointer tag;
+    CbusWatch *polling; /* NULL: stopped */
     const CbusNatsSourceHandler *handler;
     gpointer user_data;
     gboolean awaiting_write;
@@ -192,61 +187,40 @@ has_whole_record(CbusNatsSource *source)
 }
 
 gboolean
-cbus_nats_source_has_input(CbusNatsSource *source)
+cbus_nats_source_has_record(CbusNatsSource *source)
 {
-    int available = 0;
-
-    if (source->polling == NULL)
-        return FALSE;
-    if (source->framing != FRAMING_PLAIN)
-        return has_whole_record(source);
-    return ioctl(source->fd, FIONREAD, &available) == 0 && available > 0;
+    return source->polling != NULL && source->framing == FRAMING_TLS && has_whole_record(source);
 }
 
-static gboolean
-socket_dispatch(GSource *base, GSourceFunc callback, gpointer user_data)
+static void
+on_events(guint32 events, gpointer user_data)
 {
-    CbusNatsSource *source = ((SocketSource *)base)->owner;
-    GIOCondition condition = g_source_query_unix_fd(base, source->tag);
-    gboolean ended = (condition & (G_IO_HUP | G_IO_ERR)) != 0;
+    CbusNatsSource *source = user_data;
+    gboolean ended = (events & (EPOLLHUP | EPOLLERR)) != 0;
 
-    if ((condition & G_IO_OUT) != 0)
+    if ((events & EPOLLOUT) != 0)
         source->handler->writable(source->user_data);
     /* The source may be stopped by now, but is freed only from an idle callback. */
-    if (!g_source_is_destroyed(base) && (ended || (condition & G_IO_IN) != 0) &&
+    if (source->polling != NULL && (ended || (events & EPOLLIN) != 0) &&
         (ended || source->framing == FRAMING_PLAIN || has_whole_record(source)))
         source->handler->readable(source->user_data);
-    return G_SOURCE_CONTINUE;
 }
 
-static GSourceFuncs socket_funcs = {
-    .dispatch = socket_dispatch,
-};
-
-void
-cbus_nats_source_start(CbusNatsSource *source, GMainContext *context, const CbusNatsSourceHandler *handler,
-                       gpointer user_data)
+gboolean
+cbus_nats_source_start(CbusNatsSource *source, CbusPoller *poller, const CbusNatsSourceHandler *handler,
+                       gpointer user_data, GError **error)
 {
     source->handler = handler;
     source->user_data = user_data;
-    source->polling = g_source_new(&socket_funcs, sizeof(SocketSource));
-    ((SocketSource *)source->polling)->owner = source;
-    g_source_set_static_name(source->polling, "cbus-nats");
     source->awaiting_write = FALSE;
-    source->tag = g_source_add_unix_fd(source->polling, source->fd, G_IO_IN);
-    /* Else the context takes the descriptor out and puts it back around each dispatch, and wakes itself. */
-    g_source_set_can_recurse(source->polling, TRUE);
-    g_source_attach(source->polling, context);
+    source->polling = cbus_poller_add(poller, source->fd, EPOLLIN, on_events, source, error);
+    return source->polling != NULL;
 }
 
 void
 cbus_nats_source_stop(CbusNatsSource *source)
 {
-    if (source->polling == NULL)
-        return;
-    g_source_destroy(source->polling);
-    g_clear_pointer(&source->polling, g_source_unref);
-    source->tag = NULL;
+    g_clear_pointer(&source->polling, cbus_watch_remove);
 }
 
 void
@@ -254,8 +228,8 @@ cbus_nats_source_await_write(CbusNatsSource *source, gboolean await)
 {
     if (source->polling == NULL || await == source->awaiting_write)
         return;
-    source->awaiting_write = await; /* asked each turn, and a change wakes the context */
-    g_source_modify_unix_fd(source->polling, source->tag, await ? G_IO_IN | G_IO_OUT : G_IO_IN);
+    source->awaiting_write = await;
+    cbus_watch_modify(source->polling, await ? EPOLLIN | EPOLLOUT : EPOLLIN);
 }
 
 void

@@ -1,6 +1,6 @@
-/* One nats.c connection's socket in a GMainContext: the library's event-loop adapter. */
+/* One nats.c connection's socket in the loop: the library's event-loop adapter. */
 #pragma once
-#include <glib.h>
+#include "link/poller.h"
 #include <nats/nats.h>
 
 typedef struct _CbusNatsSource CbusNatsSource;
@@ -17,13 +17,15 @@ natsStatus cbus_nats_source_install(CbusNatsSource *source, natsOptions *options
 void cbus_nats_source_free(CbusNatsSource *source);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CbusNatsSource, cbus_nats_source_free)
 
-/* From here on the loop thread's. HANDLER is borrowed until stop. */
-void cbus_nats_source_start(CbusNatsSource *source, GMainContext *context,
-                            const CbusNatsSourceHandler *handler, gpointer user_data);
+/* From here on the loop thread's. HANDLER is borrowed until stop. FALSE with ERROR if the kernel refuses. */
+gboolean cbus_nats_source_start(CbusNatsSource *source, CbusPoller *poller,
+                                const CbusNatsSourceHandler *handler, gpointer user_data,
+                                GError **error) G_GNUC_WARN_UNUSED_RESULT;
 void cbus_nats_source_stop(CbusNatsSource *source);
 void cbus_nats_source_await_write(CbusNatsSource *source, gboolean await);
-/* Whether another read event would find something and not wait. */
-gboolean cbus_nats_source_has_input(CbusNatsSource *source);
+/* TLS: whether another whole record has come, so that a read event would find it and not wait. Without TLS
+ * one read takes all that is there, or as much as one turn should. */
+gboolean cbus_nats_source_has_record(CbusNatsSource *source);
 /* Makes the kernel end the connection: the next read event finds it closed. */
 void cbus_nats_source_shutdown(CbusNatsSource *source);
 /* Lets close() deliver what the kernel holds; the library asks for a reset. */

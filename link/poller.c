@@ -4,6 +4,11 @@
  * costs 113 µs a turn, measured. An epoll set is itself a descriptor that polls readable when one of its
  * members is ready; so the context sees a single one, and idle members cost nothing.
  *
+ * The poller is also how its context waits. While the context knows no descriptor but the set and its own
+ * wake-up, which it always has, both are waited for by one epoll_wait, and what that reports is what is
+ * dispatched: one system call a turn, where poll() and then epoll_wait were two. With any further descriptor
+ * the context is waited for by poll(), as ever.
+ *
  * Promise: level-triggered; at most EVENTS_A_TURN callbacks a turn, the kernel rotating over the ready ones,
  * so that a busy descriptor starves none. A watch may be removed inside any callback, its own or another's:
  * what epoll_wait had already reported for it is forgotten. A watch whose events are 0 is taken out of the
@@ -22,12 +27,16 @@
 #define EVENTS_A_TURN 64
 
 struct _CbusPoller {
+    GMainContext *context;
     GSource *source;
     int epoll;
+    int wake_up; /* the context's own descriptor, in the set too; −1: not known yet */
     guint watches;
-    /* The batch being dispatched: reported[next … count) is still to be called. */
+    gboolean waited; /* `reported` is of the wait that ended just now */
+    /* reported[next … count) is still to be called; NULL is the wake-up, or a watch that was removed. */
     struct epoll_event reported[EVENTS_A_TURN];
     int next, count;
+    guint8 *buffer; /* NULL until somebody wants it */
 };
 
 struct _CbusWatch {
@@ -43,13 +52,20 @@ typedef struct {
     CbusPoller *poller;
 } PollerSource;
 
+/* Of the context that this thread runs. A GPollFunc is told neither its context nor anything of ours. */
+static _Thread_local CbusPoller *current;
+
 static gboolean
 poller_dispatch(GSource *source, GSourceFunc callback, gpointer user_data)
 {
     CbusPoller *poller = ((PollerSource *)source)->poller;
 
-    poller->count = epoll_wait(poller->epoll, poller->reported, EVENTS_A_TURN, 0);
-    for (poller->next = 0; poller->next < poller->count;) {
+    if (!poller->waited) {
+        poller->next = 0;
+        poller->count = epoll_wait(poller->epoll, poller->reported, EVENTS_A_TURN, 0);
+    }
+    poller->waited = FALSE;
+    while (poller->next < poller->count) {
         struct epoll_event *event = &poller->reported[poller->next++];
         CbusWatch *watch = event->data.ptr;
 
@@ -58,6 +74,48 @@ poller_dispatch(GSource *source, GSourceFunc callback, gpointer user_data)
     }
     poller->next = poller->count = 0;
     return G_SOURCE_CONTINUE;
+}
+
+/* TRUE if FDS are the set of POLLER and its context's own descriptor, which is in the set by then. */
+static gboolean
+is_all_in_set(CbusPoller *poller, const GPollFD *fds, guint n_fds, guint *set)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
+
+    if (poller == NULL || n_fds != 2)
+        return FALSE;
+    *set = fds[0].fd == poller->epoll ? 0 : 1;
+    const GPollFD *own = &fds[1 - *set];
+    if (fds[*set].fd != poller->epoll || own->events != G_IO_IN)
+        return FALSE;
+    if (poller->wake_up < 0 && epoll_ctl(poller->epoll, EPOLL_CTL_ADD, own->fd, &event) == 0)
+        poller->wake_up = own->fd;
+    return poller->wake_up == own->fd;
+}
+
+/* The context's wait. As poll(): how many of FDS are ready, or −1 with errno. */
+static gint
+wait_for_events(GPollFD *fds, guint n_fds, gint timeout)
+{
+    CbusPoller *poller = current;
+    int n, woken = 0;
+    guint set;
+
+    if (poller != NULL)
+        poller->waited = FALSE;
+    if (!is_all_in_set(poller, fds, n_fds, &set))
+        return g_poll(fds, n_fds, timeout);
+    n = epoll_wait(poller->epoll, poller->reported, EVENTS_A_TURN, timeout);
+    if (n < 0)
+        return n;
+    for (int i = 0; i < n; i++)
+        woken += poller->reported[i].data.ptr == NULL;
+    poller->next = 0;
+    poller->count = n;
+    poller->waited = n > woken;
+    fds[set].revents = poller->waited ? G_IO_IN : 0;
+    fds[1 - set].revents = woken > 0 ? G_IO_IN : 0;
+    return woken + poller->waited;
 }
 
 static GSourceFuncs poller_funcs = {
@@ -78,7 +136,9 @@ cbus_poller_new(GMainContext *context, GError **error)
         return NULL;
     }
     poller = g_new0(CbusPoller, 1);
+    poller->context = g_main_context_ref(context != NULL ? context : g_main_context_default());
     poller->epoll = epoll;
+    poller->wake_up = -1;
     poller->source = g_source_new(&poller_funcs, sizeof(PollerSource));
     ((PollerSource *)poller->source)->poller = poller;
     g_source_set_static_name(poller->source, "cbus-poller");
@@ -87,6 +147,8 @@ cbus_poller_new(GMainContext *context, GError **error)
      * watch runs a loop of its own. */
     g_source_set_can_recurse(poller->source, TRUE);
     g_source_attach(poller->source, context);
+    current = poller;
+    g_main_context_set_poll_func(poller->context, wait_for_events);
     return poller;
 }
 
@@ -94,9 +156,14 @@ void
 cbus_poller_free(CbusPoller *poller)
 {
     g_assert(poller->watches == 0);
+    g_main_context_set_poll_func(poller->context, NULL);
+    if (current == poller)
+        current = NULL;
+    g_main_context_unref(poller->context);
     g_source_destroy(poller->source);
     g_source_unref(poller->source);
     close(poller->epoll);
+    g_free(poller->buffer);
     g_free(poller);
 }
 
@@ -165,4 +232,12 @@ cbus_watch_remove(CbusWatch *watch)
     }
     poller->watches--;
     g_free(watch);
+}
+
+guint8 *
+cbus_poller_buffer(CbusPoller *poller)
+{
+    if (poller->buffer == NULL)
+        poller->buffer = g_malloc(CBUS_POLLER_BUFFER);
+    return poller->buffer;
 }

@@ -3,10 +3,14 @@
 #pragma once
 #include <glib.h>
 
+/* Of the buffer that a watch's callback may use until it returns. */
+#define CBUS_POLLER_BUFFER (64u * 1024)
+
 typedef struct _CbusPoller CbusPoller;
 typedef struct _CbusWatch CbusWatch;
 typedef void (*CbusWatchFunc)(guint32 epoll_events, gpointer user_data);
 
+/* CONTEXT waits by the poller from then on, and by poll() again when it is freed. */
 CbusPoller *cbus_poller_new(GMainContext *context, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 void cbus_poller_free(CbusPoller *poller); /* all watches must be gone */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CbusPoller, cbus_poller_free)
@@ -18,3 +22,5 @@ void cbus_watch_modify(CbusWatch *watch, guint32 events);
 /* Safe inside any watch's callback; the callback is not called afterwards. Call before closing the
  * descriptor. */
 void cbus_watch_remove(CbusWatch *watch);
+/* CBUS_POLLER_BUFFER bytes, the same for all: what is in them is gone when the callback returns. */
+guint8 *cbus_poller_buffer(CbusPoller *poller);

@@ -32,6 +32,7 @@
 
 #define EXIT_USAGE  2
 #define LARGE_BYTES (256 * 1024)
+#define SPARE_BYTES (2 * 1024 * 1024)
 
 static const CbusSetting settings_table[] = {
     {"nats", "NATS_URL", "nats://127.0.0.1:4222", "Where nats-server is", "URL[,URL…]"},
@@ -74,9 +75,10 @@ harden(void)
 {
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     mallopt(M_ARENA_MAX, 2);
-    /* A fixed threshold: what a large message took goes back when it is gone. */
+    /* Fixed thresholds: what a large message took goes back when it is gone; what packets come and go in
+     * stays. */
     mallopt(M_MMAP_THRESHOLD, LARGE_BYTES);
-    mallopt(M_TRIM_THRESHOLD, LARGE_BYTES);
+    mallopt(M_TRIM_THRESHOLD, SPARE_BYTES);
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
         limit.rlim_cur = limit.rlim_max;

@@ -1,5 +1,6 @@
 /* What a poller promises: callbacks for what is ready, and none for what was removed or muted. */
 #include "link/poller.h"
+#include <glib-unix.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -120,6 +121,81 @@ test_what_can_not_be_polled_is_an_error(Fixture *fixture, gconstpointer data)
     unlink(name);
 }
 
+static gpointer
+wake_main(gpointer data)
+{
+    g_main_context_wakeup(NULL);
+    return NULL;
+}
+
+/* The context's own descriptor is in the set: it must end the wait, and only once. */
+static void
+test_another_thread_wakes_the_context(Fixture *fixture, gconstpointer data)
+{
+    fixture->watches[0] = add(fixture, 0, EPOLLIN, count_first);
+    for (int i = 0; i < 3; i++) {
+        GThread *thread = g_thread_new("waker", wake_main, NULL);
+
+        g_main_context_iteration(NULL, TRUE);
+        g_thread_join(thread);
+        while (g_main_context_iteration(NULL, FALSE))
+            ;
+    }
+    g_assert_cmpuint(fixture->calls[0], ==, 0);
+    g_assert_cmpint(write(fixture->theirs[0], "x", 1), ==, 1);
+    g_main_context_wakeup(NULL);
+    g_main_context_iteration(NULL, TRUE);
+    g_assert_cmpuint(fixture->calls[0], ==, 1);
+}
+
+static gboolean
+count_in(gint fd, GIOCondition condition, gpointer count)
+{
+    ++*(guint *)count;
+    return G_SOURCE_CONTINUE;
+}
+
+/* A source of someone else's with a descriptor of its own, as libraries bring. */
+static void
+test_other_descriptors_of_the_context_are_waited_for(Fixture *fixture, gconstpointer data)
+{
+    guint count = 0;
+    guint id = g_unix_fd_add(fixture->ours[1], G_IO_IN, count_in, &count);
+
+    fixture->watches[0] = add(fixture, 0, EPOLLIN, count_first);
+    g_assert_cmpint(write(fixture->theirs[1], "x", 1), ==, 1);
+    g_main_context_iteration(NULL, TRUE);
+    g_assert_cmpuint(count, ==, 1);
+    g_assert_cmpuint(fixture->calls[0], ==, 0);
+    g_source_remove(id);
+    g_assert_cmpint(write(fixture->theirs[0], "x", 1), ==, 1);
+    g_main_context_iteration(NULL, TRUE);
+    g_assert_cmpuint(count, ==, 1);
+    g_assert_cmpuint(fixture->calls[0], ==, 1);
+}
+
+static gboolean
+take_byte(gpointer fd)
+{
+    char byte;
+
+    g_assert_cmpint(read(GPOINTER_TO_INT(fd), &byte, 1), ==, 1);
+    return G_SOURCE_REMOVE;
+}
+
+/* What the wait reported is not dispatched when a source of higher priority goes first, and takes it away. */
+static void
+test_what_is_no_longer_ready_is_not_called(Fixture *fixture, gconstpointer data)
+{
+    fixture->watches[0] = add(fixture, 0, EPOLLIN, count_first);
+    g_assert_cmpint(write(fixture->theirs[0], "x", 1), ==, 1);
+    g_idle_add_full(G_PRIORITY_HIGH, take_byte, GINT_TO_POINTER(fixture->ours[0]), NULL);
+    g_main_context_iteration(NULL, TRUE);
+    while (g_main_context_iteration(NULL, FALSE))
+        ;
+    g_assert_cmpuint(fixture->calls[0], ==, 0);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -129,5 +205,9 @@ main(int argc, char **argv)
     ADD("removed-in-a-callback-is-not-called", test_removed_in_a_callback_is_not_called);
     ADD("muted-does-not-report-a-hang-up", test_muted_does_not_report_a_hang_up);
     ADD("what-can-not-be-polled-is-an-error", test_what_can_not_be_polled_is_an_error);
+    ADD("another-thread-wakes-the-context", test_another_thread_wakes_the_context);
+    ADD("other-descriptors-of-the-context-are-waited-for",
+        test_other_descriptors_of_the_context_are_waited_for);
+    ADD("what-is-no-longer-ready-is-not-called", test_what_is_no_longer_ready_is_not_called);
     return g_test_run();
 }
