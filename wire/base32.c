@@ -57,11 +57,13 @@ cbus_base32_decode(const char *text, gsize chars, guint8 *out)
 guint16
 cbus_crc16(const guint8 *data, gsize len)
 {
-    guint32 crc = 0;
+    /* What four bits shifted out of the register put into it: multiples of the polynomial 0x1021. */
+    static const guint16 shifted_out[16] = {0x0000, 0x1021, 0x2042, 0x3063, 0x4084, 0x50a5, 0x60c6, 0x70e7,
+                                            0x8108, 0x9129, 0xa14a, 0xb16b, 0xc18c, 0xd1ad, 0xe1ce, 0xf1ef};
+    guint16 crc = 0;
     for (gsize i = 0; i < len; i++) {
-        crc ^= (guint32)data[i] << 8;
-        for (int bit = 0; bit < 8; bit++)
-            crc = (crc & 0x8000) != 0 ? crc << 1 ^ 0x1021 : crc << 1;
+        crc = (guint16)(crc << 4) ^ shifted_out[crc >> 12 ^ data[i] >> 4];
+        crc = (guint16)(crc << 4) ^ shifted_out[crc >> 12 ^ (data[i] & 15)];
     }
-    return (guint16)crc;
+    return crc;
 }
