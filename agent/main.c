@@ -19,9 +19,9 @@
 #include "agent/sandbox.h"
 #include "link/log.h"
 #include "link/nats_context.h"
+#include "link/process.h"
 #include "link/settings.h"
 #include "wire/message.h"
-#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <sodium.h>
@@ -29,15 +29,12 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/pidfd.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define SYSTEM_BUS_MAX (32u * 1024 * 1024) /* bytes a message, by the system bus's own configuration */
-#define LARGE_BYTES    (256 * 1024)
-#define SPARE_BYTES    (2 * 1024 * 1024)
 #define FLUSH_MS       300
 #define CONNECTOR_MS   300
 
@@ -82,17 +79,6 @@ fail(const GError *error)
 {
     g_printerr("cbus-agent: %s\n", error->message);
     return 1;
-}
-
-static void
-raise_limits(void)
-{
-    struct rlimit limit;
-
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-        limit.rlim_cur = limit.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &limit);
-    }
 }
 
 /* From the first moment on, the signals that the loop takes wait for it. */
@@ -246,7 +232,6 @@ start(const CbusSettings *settings, const sigset_t *blocked)
         return fail(error);
     if (geteuid() == 0 && !cbus_sandbox_find(cbus_settings_get(settings, "network-user"), &user, &error))
         return fail(error);
-    raise_limits();
     signals = signalfd(-1, blocked, SFD_CLOEXEC | SFD_NONBLOCK);
     if (!cbus_connector_start(&connector, &ends, &error))
         return fail(error);
@@ -282,11 +267,7 @@ main(int argc, char **argv)
 
     block_signals(&signals);
     (void)close_range(3, ~0u, 0);
-    (void)mallopt(M_ARENA_MAX, 1);
-    /* Fixed thresholds: what a large message took goes back when it is gone; what packets come and go in
-     * stays. */
-    (void)mallopt(M_MMAP_THRESHOLD, LARGE_BYTES);
-    (void)mallopt(M_TRIM_THRESHOLD, SPARE_BYTES);
+    cbus_process_tune(1);
     (void)umask(077);
     cbus_sandbox_hide();
     asked = cbus_check_policy_take(&argc, argv, question);

@@ -9,11 +9,12 @@
  * proxy in order, too. SIGHUP does nothing: what can be read again is watched.
  *
  * The process holds a private key: it is not dumpable. It has few allocations but several threads (GDBus,
- * NATS's connecting one), so the C library keeps to two arenas. Descriptors: as many as may be had.
+ * NATS's connecting one), so the C library keeps to two arenas.
  *
  * The main thread is the I/O thread; its context is the default one. */
 #include "link/log.h"
 #include "link/nats_context.h"
+#include "link/process.h"
 #include "link/ssh_agent.h"
 #include "proxy/proxy.h"
 #include "proxy/runtime_dir.h"
@@ -24,15 +25,11 @@
 #include <errno.h>
 #include <gio/gio.h>
 #include <glib-unix.h>
-#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 
-#define EXIT_USAGE  2
-#define LARGE_BYTES (256 * 1024)
-#define SPARE_BYTES (2 * 1024 * 1024)
+#define EXIT_USAGE 2
 
 static const CbusSetting settings_table[] = {
     {"nats", "NATS_URL", "nats://127.0.0.1:4222", "Where nats-server is", "URL[,URL…]"},
@@ -68,22 +65,6 @@ mask_signals(int how)
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
     pthread_sigmask(how, &set, NULL);
-}
-
-static void
-harden(void)
-{
-    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-    mallopt(M_ARENA_MAX, 2);
-    /* Fixed thresholds: what a large message took goes back when it is gone; what packets come and go in
-     * stays. */
-    mallopt(M_MMAP_THRESHOLD, LARGE_BYTES);
-    mallopt(M_TRIM_THRESHOLD, SPARE_BYTES);
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-        limit.rlim_cur = limit.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &limit);
-    }
 }
 
 static int
@@ -244,7 +225,8 @@ main(int argc, char **argv)
         g_print("cbus-proxy %s\n", CBUS_VERSION);
         return EXIT_SUCCESS;
     }
-    harden();
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    cbus_process_tune(2);
     cbus_log_init("cbus-proxy", log_level());
     g_autoptr(GError) error = NULL;
     g_autoptr(CbusSettings) settings = read_settings(&argc, &argv, &error);
