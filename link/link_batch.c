@@ -5,9 +5,11 @@
  * place and given to the link's send function: many records, one seal, one publish. The buffer is reused; in
  * steady state sending allocates nothing.
  *
- * A packet is at most 128 KiB, or the server's max_payload if that is less: large enough that its fixed cost
+ * A packet is at most 32 KiB, or the server's max_payload if that is less: large enough that its fixed cost
  * (a publish, a seal, a wakeup on the other side) does not count, small enough that a message on another
- * channel does not wait behind a long one, and that a thousand links do not hold a thousand large buffers.
+ * channel does not wait behind a long one, and that a thousand links do not hold a thousand large buffers. It
+ * also fits what nats-server reads at once (64 KiB), which a larger one does not: the server then puts it
+ * together from pieces, and a stream of large messages took it a quarter more time at 128 KiB.
  *
  * Control records need no credit; each is small, and when the buffer is full it goes out first: a peer that
  * provokes answers without end gets them at the rate at which it provokes, and occupies one buffer.

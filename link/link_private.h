@@ -7,7 +7,7 @@
 #define CBUS_WINDOW_FIRST (32u * 1024)
 #define CBUS_WINDOW_MAX   (4u * 1024 * 1024)
 #define CBUS_CHANNELS_MAX 1024
-#define CBUS_PACKET_MAX   (128u * 1024)
+#define CBUS_PACKET_MAX   (32u * 1024)
 #define CBUS_QUEUE_QUOTA  (16u * 1024 * 1024)
 
 typedef struct _CbusChannel CbusChannel;
