@@ -16,12 +16,8 @@
  *
  * Trust: the server is hostile: its max_payload is bounded, its error texts are only shown, its messages are
  * the caller's to judge. The user may free this, subscribe and unsubscribe inside every handler (`depth`). */
-#include "link/nats.h"
 #include "link/log.h"
-#include "link/nats_beat.h"
-#include "link/nats_dial.h"
-#include "link/nats_queue.h"
-#include "link/nats_subscriptions.h"
+#include "link/nats_private.h"
 
 #define PAUSE_FIRST_MS      20
 #define PAUSE_LAST_MS       5000
@@ -31,36 +27,6 @@
 #define MAX_PAYLOAD_DEFAULT (1024 * 1024)
 #define MAX_PAYLOAD_LEAST   4096
 #define MAX_PAYLOAD_MOST    (8 * 1024 * 1024)
-
-struct _CbusNats {
-    CbusLoop *loop;
-    CbusNatsHandler handler;
-    gpointer user_data;
-    CbusNatsLogin *login;
-    CbusNatsSubscriptions *subscriptions;
-
-    /* Between connections. */
-    CbusNatsDial *dial;
-    GSource *pause;
-    guint pause_ms;
-
-    /* Of the connection. */
-    natsConnection *connection;
-    CbusNatsSource *source;
-    CbusNatsBeat *beat;
-    CbusNatsQueue queue;
-    CbusDeferred write;
-    gsize max_payload;
-    gint64 up_since;
-    gboolean up, blocked, denial_shown;
-    GError *loss; /* set: waits for its burial */
-    GSource *burial;
-    guint beat_ms;
-    char *beat_subject;
-
-    guint depth;
-    gboolean freed;
-};
 
 static void dial(CbusNats *nats);
 static void destroy(CbusNats *nats);
@@ -253,8 +219,8 @@ on_write_turn(gpointer user_data)
         write_out(nats);
 }
 
-static void
-on_want_write(gpointer user_data)
+void
+cbus_nats_want_write(gpointer user_data)
 {
     CbusNats *nats = user_data;
 
@@ -264,7 +230,7 @@ on_want_write(gpointer user_data)
 static const CbusNatsSourceHandler source_handler = {
     .readable = on_readable,
     .writable = write_out,
-    .want_write = on_want_write,
+    .want_write = cbus_nats_want_write,
 };
 
 static void
@@ -337,7 +303,7 @@ on_dialed(natsConnection *connection, CbusNatsSource *source, const GError *erro
         if (set_up_connection(nats, &own)) {
             nats->up = TRUE;
             nats->up_since = g_get_monotonic_time();
-            on_want_write(nats);
+            cbus_nats_want_write(nats);
             if (nats->handler.up != NULL)
                 nats->handler.up(nats, nats->user_data);
         } else {
@@ -474,28 +440,4 @@ void
 cbus_nats_unsubscribe(CbusNats *nats, guint id)
 {
     cbus_nats_subscriptions_remove(nats->subscriptions, id);
-}
-
-gboolean
-cbus_nats_publish(CbusNats *nats, const char *subject, const char *reply, const guint8 *data, gsize len)
-{
-    if (!nats->up || len > nats->max_payload ||
-        !cbus_nats_queue_publish(&nats->queue, nats->connection, subject, reply, data, len))
-        return FALSE;
-    on_want_write(nats);
-    return TRUE;
-}
-
-gsize
-cbus_nats_max_payload(const CbusNats *nats)
-{
-    return nats->max_payload;
-}
-
-gsize
-cbus_nats_buffered(const CbusNats *nats)
-{
-    int buffered = nats->up ? natsConnection_Buffered(nats->connection) : 0;
-
-    return nats->queue.bytes + (gsize)MAX(buffered, 0);
 }

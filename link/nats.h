@@ -48,6 +48,11 @@ typedef struct {
 typedef void (*CbusNatsFunc)(const char *subject, const char *reply, guint8 *data, gsize len,
                              gpointer user_data);
 
+/* A header of a message to publish. The value is one line. */
+typedef struct {
+    const char *name, *value;
+} CbusNatsHeader;
+
 CbusNats *cbus_nats_new(CbusLoop *loop, const CbusNatsOptions *options, const CbusNatsHandler *handler,
                         gpointer user_data, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* Before start. SUBJECT is subscribed to by NATS's owner and takes empty messages: one is published there
@@ -71,9 +76,17 @@ guint cbus_nats_subscribe_no_responders(CbusNats *nats, const char *subject, Cbu
                                         gpointer user_data);
 void cbus_nats_unsubscribe(CbusNats *nats, guint id);
 
+/* Inside a CbusNatsFunc alone: a header of its message, borrowed until return, or NULL. Any bytes but NUL.
+ * Not for the hot path: the message is parsed. */
+const char *cbus_nats_header(CbusNats *nats, const char *name);
+
 /* Queues; written at the end of the turn. REPLY may be NULL. FALSE when down or when the bounded queue is
  * full (16 MiB): nothing was queued. */
 gboolean cbus_nats_publish(CbusNats *nats, const char *subject, const char *reply, const guint8 *data,
                            gsize len) G_GNUC_WARN_UNUSED_RESULT;
+/* The same with headers, which count as payload. HEADERS ends with a NULL name. */
+gboolean cbus_nats_publish_headers(CbusNats *nats, const char *subject, const char *reply,
+                                   const CbusNatsHeader *headers, const guint8 *data,
+                                   gsize len) G_GNUC_WARN_UNUSED_RESULT;
 gsize cbus_nats_max_payload(const CbusNats *nats); /* bytes; 1 MiB while down */
 gsize cbus_nats_buffered(const CbusNats *nats);    /* bytes published but not yet written */

@@ -14,6 +14,7 @@
 #define LIBRARY_MARK (256 * 1024)
 
 typedef struct {
+    natsMsg *message;  /* with headers, and all the rest; else NULL */
     const char *reply; /* inside text, or NULL */
     gsize len, size;   /* of the payload; of what the entry counts for */
     const guint8 *data;
@@ -35,6 +36,7 @@ entry_new(const char *subject, const char *reply, const guint8 *data, gsize len)
     gsize reply_size = reply != NULL ? strlen(reply) + 1 : 0;
     gsize size = sizeof(Entry) + subject_size + reply_size + len;
     Entry *entry = g_malloc(size);
+    entry->message = NULL;
     char *end = entry->text + subject_size + reply_size;
 
     memcpy(entry->text, subject, subject_size);
@@ -45,6 +47,15 @@ entry_new(const char *subject, const char *reply, const guint8 *data, gsize len)
     entry->len = len;
     entry->size = size;
     return entry;
+}
+
+static void
+entry_free(gpointer data)
+{
+    Entry *entry = data;
+
+    g_clear_pointer(&entry->message, natsMsg_Destroy);
+    g_free(entry);
 }
 
 static gboolean
@@ -65,7 +76,7 @@ cbus_nats_queue_init(CbusNatsQueue *queue)
 void
 cbus_nats_queue_clear(CbusNatsQueue *queue)
 {
-    g_queue_clear_full(&queue->entries, g_free);
+    g_queue_clear_full(&queue->entries, entry_free);
     queue->bytes = 0;
 }
 
@@ -85,16 +96,57 @@ cbus_nats_queue_publish(CbusNatsQueue *queue, natsConnection *connection, const 
     return TRUE;
 }
 
+static natsMsg *
+message_new(const char *subject, const char *reply, const CbusNatsHeader *headers, const guint8 *data,
+            gsize len)
+{
+    natsMsg *message = NULL;
+    natsStatus s = natsMsg_Create(&message, subject, reply, (const char *)data, (int)len);
+
+    for (; s == NATS_OK && headers->name != NULL; headers++)
+        s = natsMsgHeader_Set(message, headers->name, headers->value);
+    if (s != NATS_OK)
+        g_clear_pointer(&message, natsMsg_Destroy);
+    return message;
+}
+
+gboolean
+cbus_nats_queue_publish_headers(CbusNatsQueue *queue, natsConnection *connection, const char *subject,
+                                const char *reply, const CbusNatsHeader *headers, const guint8 *data,
+                                gsize len)
+{
+    natsMsg *message;
+    Entry *entry;
+
+    if (len > CBUS_NATS_QUEUE_MAX || queue->bytes + len > CBUS_NATS_QUEUE_MAX ||
+        (message = message_new(subject, reply, headers, data, len)) == NULL)
+        return FALSE;
+    if (queue->entries.length == 0 && library_is_low(connection, len)) {
+        natsStatus s = natsConnection_PublishMsg(connection, message);
+        natsMsg_Destroy(message);
+        return s == NATS_OK;
+    }
+    entry = entry_new("", NULL, NULL, 0);
+    entry->message = message;
+    entry->len = len;
+    entry->size += len + strlen(subject);
+    queue->bytes += entry->size;
+    g_queue_push_tail(&queue->entries, entry);
+    return TRUE;
+}
+
 gboolean
 cbus_nats_queue_move(CbusNatsQueue *queue, natsConnection *connection)
 {
     Entry *first;
 
     while ((first = g_queue_peek_head(&queue->entries)) != NULL && library_is_low(connection, first->len)) {
-        natsStatus s = hand_over(connection, first->text, first->reply, first->data, first->len);
+        natsStatus s = first->message != NULL
+                           ? natsConnection_PublishMsg(connection, first->message)
+                           : hand_over(connection, first->text, first->reply, first->data, first->len);
 
         queue->bytes -= first->size;
-        g_free(g_queue_pop_head(&queue->entries));
+        entry_free(g_queue_pop_head(&queue->entries));
         if (s != NATS_OK)
             return FALSE;
     }

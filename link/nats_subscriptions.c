@@ -37,6 +37,7 @@ struct _CbusNatsSubscriptions {
     GPtrArray *records; /* Subscription */
     GPtrArray *dead;    /* natsSubscription */
     CbusNatsInbox *inbox;
+    natsMsg *current; /* that a function is called for */
     guint last_id, walks;
     gboolean closed, removed;
     natsMsg *spent[SPENT_MAX]; /* handed out, not yet destroyed */
@@ -206,12 +207,24 @@ drain_one(CbusNatsSubscriptions *subscriptions, Subscription *subscription)
 
         if (natsSubscription_NextMsg(&message, subscription->handle, 0) != NATS_OK)
             continue; /* a 503: the library hands out no message for it */
+        subscriptions->current = message;
         /* The message is ours until it is destroyed; the library's const is for callers that share it. */
         subscription->func(natsMsg_GetSubject(message), natsMsg_GetReply(message),
                            (guint8 *)natsMsg_GetData(message), (gsize)natsMsg_GetDataLength(message),
                            subscription->user_data);
+        subscriptions->current = NULL;
         spend(subscriptions, message);
     }
+}
+
+const char *
+cbus_nats_subscriptions_header(CbusNatsSubscriptions *subscriptions, const char *name)
+{
+    const char *value = NULL;
+
+    if (subscriptions->current == NULL || natsMsgHeader_Get(subscriptions->current, name, &value) != NATS_OK)
+        return NULL;
+    return value;
 }
 
 void

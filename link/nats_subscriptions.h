@@ -19,5 +19,7 @@ void cbus_nats_subscriptions_remove(CbusNatsSubscriptions *subscriptions, guint 
 natsStatus cbus_nats_subscriptions_make(CbusNatsSubscriptions *subscriptions, natsConnection *connection);
 /* Calls the functions for all messages that have arrived. */
 void cbus_nats_subscriptions_drain(CbusNatsSubscriptions *subscriptions);
+/* A header of the message that a function is called for, borrowed; NULL: there is none. */
+const char *cbus_nats_subscriptions_header(CbusNatsSubscriptions *subscriptions, const char *name);
 /* After the connection was closed, before it is destroyed. */
 void cbus_nats_subscriptions_unmake(CbusNatsSubscriptions *subscriptions);

@@ -90,11 +90,13 @@ parse_command_line(const CbusSetting *table, gsize n, const char *summary, int *
     return TRUE;
 }
 
-/* Policies are the agent's, and read by wire/policy.c, since their keys repeat. */
+/* Policies are the agent's, and read by wire/policy.c, since their keys repeat; its gateway is read by
+ * agent/gateway_config.c, whenever the file changes. */
 static gboolean
-is_policy(const char *in_group, const char *group)
+is_read_elsewhere(const char *in_group, const char *group)
 {
-    return g_str_equal(group, "agent") && g_str_has_prefix(in_group, "policy ");
+    return g_str_equal(group, "agent") &&
+           (g_str_has_prefix(in_group, "policy ") || g_str_equal(in_group, "gateway"));
 }
 
 static gboolean
@@ -104,7 +106,7 @@ check_keys(GKeyFile *key_file, const char *file, const CbusSetting *table, const
     g_auto(GStrv) keys = NULL;
 
     for (char **g = groups; *g != NULL; g++) {
-        if (!g_str_equal(*g, group) && !is_policy(*g, group)) {
+        if (!g_str_equal(*g, group) && !is_read_elsewhere(*g, group)) {
             g_set_error(error, G_KEY_FILE_ERROR, G_KEY_FILE_ERROR_GROUP_NOT_FOUND,
                         "%s: unknown group [%s]: settings belong in [%s]", file, *g, group);
             return FALSE;

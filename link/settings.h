@@ -14,9 +14,9 @@ typedef struct {
 typedef struct _CbusSettings CbusSettings;
 /* Parses ARGV with GOption ("--config FILE" is added by itself; FILES are the default configuration files,
  * first that exists wins, NULL-terminated; a file named by
- * --config must exist). GROUP is the key-file group; groups "policy NAME" are left to wire/policy.h if it is
- * "agent". Unknown keys in the file are an error with file, group
- * and key; a word left over on the command line is an error too. TABLE ends with a NULL name. */
+ * --config must exist). GROUP is the key-file group; groups "policy NAME" and "gateway" are left to others if
+ * it is "agent". Unknown keys in the file are an error with file, group and key; a word left over on the
+ * command line is an error too. TABLE ends with a NULL name. */
 CbusSettings *cbus_settings_parse(const CbusSetting *table, const char *group, const char *const *files,
                                   const char *summary, int *argc, char ***argv,
                                   GError **error) G_GNUC_WARN_UNUSED_RESULT;
