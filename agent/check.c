@@ -34,6 +34,15 @@ policy_refused(guint line, const char *reason, gpointer user_data)
     g_printerr("%s:%u: %s\n", check->config, line, reason);
 }
 
+/* It lets in whoever may publish to the broker: nobody should have one without knowing. */
+static void
+tell_gateway(const Check *check, const CbusGatewayConfig *gateway)
+{
+    if (gateway != NULL)
+        g_print("%s: a gateway, as user %s under policy %s%s\n", check->config, gateway->user,
+                gateway->policy, gateway->broadcast ? ", broadcasts included" : "");
+}
+
 static void
 check_keys(Check *check)
 {
@@ -43,6 +52,7 @@ check_keys(Check *check)
     gsize len = 0;
 
     (void)cbus_policy_file_read(policies, policy_refused, check);
+    tell_gateway(check, cbus_policy_file_gateway(policies));
     if (text == NULL) {
         check->faults++;
         g_printerr("%s\n", error->message);

@@ -1,9 +1,11 @@
 /* The connector: the process that may do things, and does only two.
  *
  * It answers connect(key, line) with a bus connection as the user that its own reading of authorized-keys
- * gives that line, and sign(what) for a NATS nonce or an agent's transcript hash, both checked and framed
- * here. It never reads a network byte. What it tells unasked is its public key, once, and the table of
- * authorized keys at the start and after each change, since the network process can not read the file.
+ * gives that line, gateway() with one as the user that its own reading of the configuration's [gateway]
+ * gives, if that is there and whole, and sign(what) for a NATS nonce or an agent's transcript hash, both
+ * checked and framed here. It never reads a network byte. What it tells unasked is its public key, once, and
+ * the table of authorized keys at the start and after each change, since the network process can not read the
+ * file.
  *
  * Trust: none in who asks. The network process parses what strangers send, so that a request of a wrong type
  * or size means it was taken over, and the connector ends at once, which ends the agent: systemd starts it
@@ -166,6 +168,22 @@ serve_connect(Connector *self, GError **error)
     return cbus_user_children_connect(self->children, line->user, id, error);
 }
 
+static gboolean
+serve_gateway(Connector *self, GError **error)
+{
+    const CbusGatewayConfig *gateway = cbus_policy_file_gateway(self->policies);
+
+    if (self->in.len != 0) {
+        g_set_error(error, CBUS_DATAGRAM_ERROR, CBUS_DATAGRAM_ERROR_INVALID, "a gateway of a wrong size");
+        return FALSE;
+    }
+    if (gateway == NULL)
+        return cbus_datagram_send_failed(
+                   self->requests, self->in.id,
+                   "the configuration has no [gateway] with user= and policy=", error) == 1;
+    return cbus_user_children_connect(self->children, gateway->user, self->in.id, error);
+}
+
 /* What a transcript's signature becomes; the signer calls back before it returns. */
 typedef struct {
     const Connector *connector;
@@ -214,6 +232,8 @@ serve_request(Connector *self, GError **error)
     switch (self->in.type) {
         case CBUS_DATAGRAM_CONNECT:
             return serve_connect(self, error);
+        case CBUS_DATAGRAM_GATEWAY:
+            return serve_gateway(self, error);
         case CBUS_DATAGRAM_SIGN:
             return serve_sign(self, error);
         case CBUS_DATAGRAM_RELOAD:

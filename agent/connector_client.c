@@ -48,7 +48,8 @@ struct _CbusConnectorClient {
     GHashTable *table;   /* CbusKey (in the value) → CbusTableEntry */
     GHashTable *coming;  /* the same, not yet whole; NULL: none */
     CbusPolicies *policies;
-    GByteArray *text; /* of policies that hold from the next table on; NULL: none came */
+    CbusGatewayConfig *gateway; /* NULL: none */
+    GByteArray *text;           /* of a configuration that holds from the next table on; NULL: none came */
     ClientSigner signer;
     CbusDatagram in;
     gboolean lost;
@@ -181,9 +182,12 @@ read_policies(CbusConnectorClient *self)
 
     if (nul != NULL) {
         gsize before = (gsize)(nul - self->text->data) + 1;
+        const char *text = (const char *)nul + 1;
+        gsize len = self->text->len - before;
         cbus_policies_free(self->policies);
-        self->policies = cbus_policies_parse((const char *)nul + 1, self->text->len - before,
-                                             (const char *)self->text->data, NULL, NULL);
+        self->policies = cbus_policies_parse(text, len, (const char *)self->text->data, NULL, NULL);
+        g_clear_pointer(&self->gateway, cbus_gateway_config_free);
+        self->gateway = cbus_gateway_config_parse(text, len, self->policies, NULL, NULL);
     }
     g_clear_pointer(&self->text, g_byte_array_unref);
 }
@@ -271,6 +275,18 @@ cbus_connector_client_connect(CbusConnectorClient *self, const CbusKey *key, con
     return id;
 }
 
+guint32
+cbus_connector_client_connect_gateway(CbusConnectorClient *self, CbusConnectFunc func, gpointer user_data)
+{
+    guint32 id;
+
+    if (is_full(self))
+        return 0;
+    id = await(self, (Waiting){.connect = func, .user_data = user_data});
+    post(self, CBUS_DATAGRAM_GATEWAY, id, NULL, 0);
+    return id;
+}
+
 void
 cbus_connector_client_cancel(CbusConnectorClient *self, guint32 id)
 {
@@ -293,6 +309,12 @@ const CbusPolicy *
 cbus_connector_client_policy(const CbusConnectorClient *self, const char *name)
 {
     return cbus_policies_lookup(self->policies, name);
+}
+
+const CbusGatewayConfig *
+cbus_connector_client_gateway(const CbusConnectorClient *self)
+{
+    return self->gateway;
 }
 
 static void
@@ -399,5 +421,6 @@ cbus_connector_client_free(CbusConnectorClient *self)
     g_clear_pointer(&self->coming, g_hash_table_unref);
     g_clear_pointer(&self->text, g_byte_array_unref);
     cbus_policies_free(self->policies);
+    g_clear_pointer(&self->gateway, cbus_gateway_config_free);
     g_free(self);
 }

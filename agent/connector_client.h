@@ -2,6 +2,7 @@
  * authorized. Loop thread only, but for the signer's sign_nonce. */
 #pragma once
 #include "agent/connector.h"
+#include "agent/gateway_config.h"
 #include "link/loop.h"
 #include "link/signer.h"
 
@@ -36,6 +37,11 @@ const CbusPolicy *cbus_connector_client_policy(const CbusConnectorClient *client
  * FUNC is not called. */
 guint32 cbus_connector_client_connect(CbusConnectorClient *client, const CbusKey *key,
                                       const guint8 digest[32], CbusConnectFunc func, gpointer user_data);
+/* [gateway] of the configuration: borrowed until the next authorized_changed, or NULL: there is none. */
+const CbusGatewayConfig *cbus_connector_client_gateway(const CbusConnectorClient *client);
+/* As cbus_connector_client_connect(), for the gateway. */
+guint32 cbus_connector_client_connect_gateway(CbusConnectorClient *client, CbusConnectFunc func,
+                                              gpointer user_data);
 /* FUNC will not be called; a connection that still comes is closed. */
 void cbus_connector_client_cancel(CbusConnectorClient *client, guint32 id);
 /* Has the connector read authorized-keys again. */

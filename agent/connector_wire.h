@@ -14,6 +14,7 @@ typedef enum {
     CBUS_DATAGRAM_SIGN,        /* a transcript hash, 64 */
     CBUS_DATAGRAM_RELOAD,      /* no payload, no answer: SIGHUP arrived */
     CBUS_DATAGRAM_NONCE,       /* a NATS nonce; on the second socket only */
+    CBUS_DATAGRAM_GATEWAY,     /* no payload: a connection as the configuration's [gateway] says */
     /* Answers, with the request's id. */
     CBUS_DATAGRAM_CONNECTED, /* u32 uid and the user's name, no NUL, maybe ""; and the descriptor */
     CBUS_DATAGRAM_SIGNED,    /* 64 bytes */

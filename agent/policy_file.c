@@ -1,4 +1,4 @@
-/* The configuration file, as far as policies are concerned.
+/* The configuration file, as far as policies and the gateway are concerned.
  *
  * A policy restricts what a key may do, so that whoever can write this file can widen it: it is read under
  * the same conditions as authorized-keys (agent/keys_file.c), and a file that fails them has no policies,
@@ -12,6 +12,7 @@
 #include "agent/policy_file.h"
 #include "agent/keys_file.h"
 #include "agent/keys_watch.h"
+#include "agent/user_child.h"
 
 struct _CbusPolicyFile {
     const char *file;
@@ -20,6 +21,7 @@ struct _CbusPolicyFile {
     GBytes *text;         /* of the last reading; empty when there was none */
     char *trouble;        /* why there was none */
     CbusPolicies *policies;
+    CbusGatewayConfig *gateway; /* NULL: none */
 };
 
 CbusPolicyFile *
@@ -39,6 +41,7 @@ cbus_policy_file_free(CbusPolicyFile *self)
     g_clear_pointer(&self->watch, cbus_keys_watch_free);
     g_clear_pointer(&self->text, g_bytes_unref);
     g_clear_pointer(&self->policies, cbus_policies_free);
+    g_clear_pointer(&self->gateway, cbus_gateway_config_free);
     g_free(self->trouble);
     g_free(self);
 }
@@ -59,6 +62,29 @@ gboolean
 cbus_policy_file_is_watched(const CbusPolicyFile *self)
 {
     return self->watch == NULL || cbus_keys_watch_is_whole(self->watch);
+}
+
+/* After the policies: it names one. */
+static void
+read_gateway(CbusPolicyFile *self, const char *text, gsize len, CbusPolicyFault fault, gpointer user_data)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *unfit = NULL;
+    guint line = 0;
+
+    g_clear_pointer(&self->gateway, cbus_gateway_config_free);
+    self->gateway = cbus_gateway_config_parse(text, len, self->policies, &line, &error);
+    if (self->gateway != NULL) {
+        const CbusAuthorizedLine as_line = {.user = self->gateway->user};
+        unfit = cbus_user_child_judge(&as_line, NULL);
+    }
+    if (unfit != NULL) {
+        g_set_error(&error, CBUS_GATEWAY_CONFIG_ERROR, CBUS_GATEWAY_CONFIG_ERROR_INVALID,
+                    "[gateway]: %s: there is no gateway", unfit);
+        g_clear_pointer(&self->gateway, cbus_gateway_config_free);
+    }
+    if (error != NULL && fault != NULL)
+        fault(line, error->message, user_data);
 }
 
 gboolean
@@ -87,6 +113,7 @@ cbus_policy_file_read(CbusPolicyFile *self, CbusPolicyFault fault, gpointer user
     const char *data = g_bytes_get_data(self->text, &len);
     self->policies = cbus_policies_parse(data != NULL ? data : "", len, self->file != NULL ? self->file : "",
                                          fault, user_data);
+    read_gateway(self, data != NULL ? data : "", len, fault, user_data);
     return TRUE;
 }
 
@@ -94,6 +121,12 @@ const CbusPolicies *
 cbus_policy_file_policies(const CbusPolicyFile *self)
 {
     return self->policies;
+}
+
+const CbusGatewayConfig *
+cbus_policy_file_gateway(const CbusPolicyFile *self)
+{
+    return self->gateway;
 }
 
 /* As the table: flags, then a piece. The first piece begins with the file's name and a NUL. */

@@ -1,6 +1,7 @@
 /* The policies of the configuration file: read when it is safe to, watched, pushed to the network process. */
 #pragma once
 #include "agent/connector_wire.h"
+#include "agent/gateway_config.h"
 #include "wire/policy.h"
 
 typedef struct _CbusPolicyFile CbusPolicyFile;
@@ -22,5 +23,7 @@ gboolean cbus_policy_file_is_watched(const CbusPolicyFile *self);
 gboolean cbus_policy_file_read(CbusPolicyFile *self, CbusPolicyFault fault, gpointer user_data);
 /* Those of the last reading; borrowed. */
 const CbusPolicies *cbus_policy_file_policies(const CbusPolicyFile *self);
+/* [gateway] of the last reading; borrowed. NULL: there is none, or it is faulty, which was told. */
+const CbusGatewayConfig *cbus_policy_file_gateway(const CbusPolicyFile *self);
 /* Sends the text to who can not read it, before the table that goes by it. */
 gboolean cbus_policy_file_push(const CbusPolicyFile *self, int fd, GError **error) G_GNUC_WARN_UNUSED_RESULT;
