@@ -11,27 +11,14 @@
  * Trusts that GVariant strings are UTF-8, which GDBus checked. */
 #include "cli/json.h"
 
+#include "wire/json.h"
+
 #include <math.h>
 
 void
 cbus_json_append_string(GString *out, const char *text)
 {
-    g_string_append_c(out, '"');
-    for (const char *next; *text != '\0'; text = next) {
-        gunichar c = g_utf8_get_char(text);
-
-        next = g_utf8_next_char(text);
-        if (c == '"' || c == '\\')
-            g_string_append_printf(out, "\\%c", (char)c);
-        else if (g_unichar_isprint(c))
-            g_string_append_len(out, text, next - text);
-        else if (c < 0x10000)
-            g_string_append_printf(out, "\\u%04x", c);
-        else
-            g_string_append_printf(out, "\\u%04x\\u%04x", 0xd800 + ((c - 0x10000) >> 10),
-                                   0xdc00 + ((c - 0x10000) & 0x3ff));
-    }
-    g_string_append_c(out, '"');
+    cbus_json_append_span(out, cbus_span(text));
 }
 
 static void
