@@ -2,7 +2,8 @@
  * that was accepted, and the connector for what this process may not do itself.
  *
  * Who is let in is decided at finish, when the proxy's signature was verified, by the connector's table; and
- * again for every link when a new table comes: a line that is gone or says something else ends its links.
+ * again for every link when a new table comes: a line that is gone or says something else ends its links. The
+ * gateway, which asks nobody who he is, is on only where the configuration says so.
  *
  * A lost NATS connection ends all links at once (the acceptor does it), because what was in flight is lost
  * and nobody may believe otherwise. The agent itself goes on and waits for the broker.
@@ -13,6 +14,7 @@
  * Trust: as its parts. Loop thread only; nothing here blocks but cbus_agent_stop(), which has a bound. */
 #include "agent/agent.h"
 #include "agent/acceptor.h"
+#include "agent/gateway.h"
 #include "agent/peer.h"
 #include "link/log.h"
 
@@ -24,6 +26,7 @@ struct _CbusAgent {
     CbusBudget *budget;
     CbusNats *nats;
     CbusAcceptor *acceptor;
+    CbusGateway *gateway;
     GPtrArray *peers;
     char *nats_trouble; /* the last cause that was said */
     CbusAgentLost lost;
@@ -110,6 +113,7 @@ authorized_changed(gpointer user_data)
         else
             cbus_peer_renew_policy(peer);
     }
+    cbus_gateway_configure(self->gateway);
 }
 
 static void
@@ -179,6 +183,7 @@ connect_parts(CbusAgent *self, const CbusAgentOptions *options, GError **error)
     if (self->nats == NULL)
         return FALSE;
     self->acceptor = cbus_acceptor_new(self->host.loop, self->nats, signer, self->budget, &on_link, self);
+    self->gateway = cbus_gateway_new(&self->host, self->nats, &signer->public_key);
     cbus_nats_start(self->nats);
     return TRUE;
 }
@@ -212,6 +217,7 @@ cbus_agent_stop(CbusAgent *self, const char *message, guint timeout_ms)
 {
     while (self->peers->len > 0)
         close_peer(self, g_ptr_array_index(self->peers, self->peers->len - 1), message);
+    g_clear_pointer(&self->gateway, cbus_gateway_free);
     cbus_acceptor_farewell(self->acceptor);
     cbus_nats_flush(self->nats, timeout_ms);
 }
@@ -222,6 +228,7 @@ cbus_agent_free(CbusAgent *self)
     while (self->peers->len > 0)
         remove_peer(self, g_ptr_array_index(self->peers, self->peers->len - 1));
     g_ptr_array_unref(self->peers);
+    g_clear_pointer(&self->gateway, cbus_gateway_free);
     g_clear_pointer(&self->acceptor, cbus_acceptor_free);
     g_clear_pointer(&self->nats, cbus_nats_free);
     g_clear_pointer(&self->host.connector, cbus_connector_client_free);

@@ -208,20 +208,37 @@ cbus_audit_opened(CbusAuditTrail *trail, guint32 uid, const char *user)
     return note(trail, CBUS_AUDIT_OPENED, NULL, NULL);
 }
 
+/* Of CALLER, at most as long as an NKey. */
+static CbusAuditTrail *
+trail_of(CbusAudit *self, const char *caller)
+{
+    CbusAuditTrail *trail = g_new0(CbusAuditTrail, 1);
+
+    trail->audit = self;
+    self->trails++;
+    g_strlcpy(trail->caller, caller, sizeof trail->caller);
+    trail->fields = g_string_sized_new(256);
+    cbus_audit_append(trail->fields, self->options.target, CBUS_LOG_PROXY, caller, strlen(caller));
+    return trail;
+}
+
+CbusAuditTrail *
+cbus_audit_trail_new_gateway(CbusAudit *self)
+{
+    return trail_of(self, "gateway");
+}
+
 CbusAuditTrail *
 cbus_audit_trail_new(CbusAudit *self, const CbusKey *caller, const guint8 link[16], guint32 channel,
                      guint32 claim)
 {
-    CbusAuditTrail *trail = g_new0(CbusAuditTrail, 1);
     CbusAuditTarget target = self->options.target;
-    char link_text[2 * 16 + 1];
+    char link_text[2 * 16 + 1], nkey[CBUS_NKEY_LENGTH + 1];
+    CbusAuditTrail *trail;
 
-    trail->audit = self;
-    self->trails++;
-    cbus_nkey_encode(caller, trail->caller);
+    cbus_nkey_encode(caller, nkey);
+    trail = trail_of(self, nkey);
     sodium_bin2hex(link_text, sizeof link_text, link, 16);
-    trail->fields = g_string_sized_new(256);
-    cbus_audit_append(trail->fields, target, CBUS_LOG_PROXY, trail->caller, CBUS_NKEY_LENGTH);
     cbus_audit_append(trail->fields, target, "CBUS_LINK", link_text, sizeof link_text - 1);
     cbus_audit_append_number(trail->fields, target, CBUS_LOG_CHANNEL, channel);
     if (claim != G_MAXUINT32)

@@ -46,6 +46,8 @@ typedef struct _CbusAuditTrail CbusAuditTrail;
 /* CALLER is copied. LINK: 16 bytes. CLAIM: the local uid that the proxy claims to ask for, or G_MAXUINT32. */
 CbusAuditTrail *cbus_audit_trail_new(CbusAudit *audit, const CbusKey *caller, const guint8 link[16],
                                      guint32 channel, guint32 claim);
+/* Of whoever may publish to the broker: the caller is "gateway", in no link and no channel. */
+CbusAuditTrail *cbus_audit_trail_new_gateway(CbusAudit *audit);
 /* Writes the counts that it still owes. */
 void cbus_audit_trail_free(CbusAuditTrail *trail);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CbusAuditTrail, cbus_audit_trail_free)

@@ -7,7 +7,7 @@ BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config libglib2.0-dev libgli
     libsodium-dev"
 RUN_PACKAGES="dbus nats-server systemd systemd-container openssh-client python3 iproute2 util-linux"
 TEST_PACKAGES="clang clang-format clang-tidy cppcheck libclang-rt-14-dev dbus-broker openssh-server python3-pytest python3-pytest-xdist python3-dbus python3-dbusmock
-    python3-gi python3-dasbus python3-dbus-next python3-jeepney dbus-tests gir1.2-glib-2.0 python3-cryptography polkitd procps openssl faketime"
+    python3-gi python3-dasbus python3-dbus-next python3-jeepney dbus-tests gir1.2-glib-2.0 python3-cryptography polkitd procps openssl faketime golang-go golang-github-nats-io-go-nats-dev"
 
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo -n "$@"; fi
