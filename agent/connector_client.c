@@ -49,6 +49,7 @@ struct _CbusConnectorClient {
     GHashTable *coming;  /* the same, not yet whole; NULL: none */
     CbusPolicies *policies;
     CbusGatewayConfig *gateway; /* NULL: none */
+    gboolean has_gateway;       /* says the connector of the text */
     GByteArray *text;           /* of a configuration that holds from the next table on; NULL: none came */
     ClientSigner signer;
     CbusDatagram in;
@@ -169,6 +170,7 @@ take_policies(CbusConnectorClient *self, const CbusDatagram *datagram)
     if ((flags & CBUS_TABLE_FIRST) != 0) {
         g_clear_pointer(&self->text, g_byte_array_unref);
         self->text = g_byte_array_new();
+        self->has_gateway = (flags & CBUS_TABLE_GATEWAY) != 0;
     }
     if (self->text != NULL && self->text->len <= CBUS_POLICY_TEXT_MAX)
         g_byte_array_append(self->text, datagram->payload + sizeof flags,
@@ -187,7 +189,8 @@ read_policies(CbusConnectorClient *self)
         cbus_policies_free(self->policies);
         self->policies = cbus_policies_parse(text, len, (const char *)self->text->data, NULL, NULL);
         g_clear_pointer(&self->gateway, cbus_gateway_config_free);
-        self->gateway = cbus_gateway_config_parse(text, len, self->policies, NULL, NULL);
+        if (self->has_gateway)
+            self->gateway = cbus_gateway_config_parse(text, len, self->policies, NULL, NULL);
     }
     g_clear_pointer(&self->text, g_byte_array_unref);
 }

@@ -29,6 +29,7 @@ typedef enum {
 
 #define CBUS_TABLE_FIRST   1u  /* a new table begins: what was gathered of another is void */
 #define CBUS_TABLE_LAST    2u  /* the table is whole */
+#define CBUS_TABLE_GATEWAY 4u  /* of a configuration's first piece: it has a [gateway] that holds */
 #define CBUS_TABLE_ENTRIES 192 /* entries a datagram */
 
 typedef struct {

@@ -144,7 +144,8 @@ cbus_policy_file_push(const CbusPolicyFile *self, int fd, GError **error)
     do {
         g_autofree guint8 *payload = g_malloc(CBUS_DATAGRAM_MAX);
         gsize n = MIN(all->len - at, most);
-        guint32 flags = (at == 0 ? CBUS_TABLE_FIRST : 0) | (at + n == all->len ? CBUS_TABLE_LAST : 0);
+        guint32 flags = (at == 0 ? CBUS_TABLE_FIRST : 0) | (at + n == all->len ? CBUS_TABLE_LAST : 0) |
+                        (at == 0 && self->gateway != NULL ? CBUS_TABLE_GATEWAY : 0);
         memcpy(payload, &flags, sizeof flags);
         memcpy(payload + sizeof flags, all->data + at, n);
         if (cbus_datagram_send(fd, CBUS_DATAGRAM_POLICIES, 0, payload, sizeof flags + n, -1, error) != 1)

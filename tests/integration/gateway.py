@@ -1,12 +1,18 @@
 """A machine with a gateway and no proxy, and what test_gateway*.py share."""
 import os
 import pwd
+import subprocess
+import sys
 
 from plain import Plain, spell
-from stack import BUILD, Stack, wait_for
+from stack import BUILD, TOP, Program, Stack, wait_for
 
 ONE = "com.example.One"
 PATH = "/com/example/Test"
+TYPED = "com.example.Typed"
+TYPED_PATH = "/com/example/Typed"
+HIDDEN = "org.example.Hidden"  # the policy does not know it
+NAMES = [TYPED, "com.example.a_b", "com.example.a.b"]  # the last two: subjects can not tell them apart
 USER = pwd.getpwuid(os.geteuid()).pw_name
 POLICY = "[policy plain]\ntalk=com.example.*\nsee=org.freedesktop.DBus.*\n"
 
@@ -33,6 +39,19 @@ class Gateway(Stack):
 
     def start_proxy(self):
         pass
+
+    def start_service(self):
+        super().start_service()
+        self.typed = self.start_typed("typed", *NAMES)
+        self.hidden = self.start_typed("hidden", HIDDEN)
+
+    def start_typed(self, label, *names):
+        program = Program(label, self.directory)
+        self.stack.callback(program.kill)
+        program.spawn([sys.executable, TOP / "tests/integration/typed_service.py", *names], stdout=subprocess.PIPE,
+                      text=True, env={**os.environ, "DBUS_SESSION_BUS_ADDRESS": self.remote.address})
+        assert program.process.stdout.readline() == "ready\n", program.log()
+        return program
 
     def wait_online(self, service=ONE, timeout=15.0):
         self.plain = Plain(self.nats.url)

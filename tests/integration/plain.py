@@ -87,7 +87,7 @@ class Plain:
 
     def request(self, subject, arguments="", timeout=15, **headers):
         """ARGUMENTS: JSON as text, or what becomes it."""
-        text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+        text = arguments if isinstance(arguments, str) else json.dumps(arguments, separators=(",", ":"))
         return self.end(self.begin("request", subject, text, headers, timeout))[0]
 
     def many(self, subject, data="", count=99, timeout=2.0):
