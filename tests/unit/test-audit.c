@@ -172,6 +172,34 @@ test_fields(Fixture *f, gconstpointer data)
     g_assert_null(g_strstr_len(called, -1, "argument"));
 }
 
+/* Nobody proved who he is: the caller is the gateway, and no link or channel is claimed. */
+static void
+test_gateway(Fixture *f, gconstpointer data)
+{
+    CbusAuditTrail *trail = cbus_audit_trail_new_gateway(f->audit);
+    g_autofree char *opened = NULL, *called = NULL, *denied = NULL;
+
+    g_assert_true(cbus_audit_opened(trail, 1000, "alice"));
+    opened = next_record(f);
+    g_assert_nonnull(opened);
+    assert_field(opened, "MESSAGE=gateway opened a channel as alice");
+    assert_field(opened, "CBUS_PROXY=gateway");
+    g_assert_true(cbus_audit_forward(trail, stop(f)));
+    called = next_record(f);
+    g_assert_nonnull(called);
+    assert_field(called, "MESSAGE=gateway called " SYSTEMD ".Unit.Stop on " SYSTEMD " " UNIT " as alice");
+    assert_field(called, "CBUS_PROXY=gateway");
+    assert_field(called, "CBUS_USER=alice");
+    g_assert_null(g_strstr_len(called, -1, "CBUS_LINK"));
+    g_assert_null(g_strstr_len(called, -1, "CBUS_CHANNEL"));
+    cbus_audit_denied(trail, stop(f), "policy");
+    denied = next_record(f);
+    g_assert_nonnull(denied);
+    assert_field(denied, "CBUS_VERDICT=denied");
+    assert_field(denied, "CBUS_PROXY=gateway");
+    cbus_audit_trail_free(trail);
+}
+
 static void
 test_plain_reads(Fixture *f, gconstpointer data)
 {
@@ -449,6 +477,7 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
 #define ADD(name, data, func) g_test_add("/audit/" name, Fixture, data, set_up, func, tear_down)
     ADD("who-what-and-verdict-but-no-arguments", NULL, test_fields);
+    ADD("the-gateway-is-a-caller-of-its-own", NULL, test_gateway);
     ADD("plain-reads-are-not-recorded", NULL, test_plain_reads);
     ADD("repeats-become-a-count-within-the-second", NULL, test_repeats);
     ADD("counts-are-written-when-the-channel-ends", NULL, test_end_writes_counts);

@@ -1,0 +1,119 @@
+/* Plain subjects: read from the end, strictly; names found by their spelling alone. */
+#include "wire/plain_subject.h"
+
+#define AGENT "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4"
+#define OTHER "UCK5N7N66OBOINFXAYC2ACJQYFSOD4VYNU6APEJTAVFZB2SVHLKGEW7L"
+
+static CbusKey agent;
+
+static void
+test_requests(void)
+{
+    static const struct {
+        const char *subject, *service, *path, *member;
+        gboolean is_property, is_broadcast;
+    } cases[] = {
+        {"dbus.agent." AGENT ".a_b.c.d.method.Do", "a_b", "/c/d", "Do", FALSE, FALSE},
+        {"dbus.agent." AGENT ".a_b.method.Do", "a_b", "/", "Do", FALSE, FALSE},
+        {"dbus.agent." AGENT "._1_42.c_2ed.prop.P", "_1_42", "/c_2ed", "P", TRUE, FALSE},
+        {"dbus.agent." AGENT ".a-b.method.method.method", "a-b", "/method", "method", FALSE, FALSE},
+        {"dbus.agent." AGENT ".method.prop.x-y", "method", "/", "x-y", TRUE, FALSE},
+        {"dbus.broadcast.a_b.c.prop.P", "a_b", "/c", "P", TRUE, TRUE},
+    };
+
+    for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
+        const char *why = NULL;
+        CbusPlainRequest request;
+        g_assert_true(cbus_plain_request_parse(cases[i].subject, &agent, &request, &why));
+        g_assert_true(cbus_span_is(request.service, cases[i].service));
+        g_assert_cmpstr(request.path, ==, cases[i].path);
+        g_assert_true(cbus_span_is(request.member, cases[i].member));
+        g_assert_cmpint(request.is_property, ==, cases[i].is_property);
+        g_assert_cmpint(request.is_broadcast, ==, cases[i].is_broadcast);
+        cbus_plain_request_clear(&request);
+    }
+}
+
+static void
+test_no_requests(void)
+{
+    static const char *const cases[] = {
+        "",
+        "dbus",
+        "dbus.agent." AGENT,
+        "dbus.agent." AGENT ".",
+        "dbus.agent." AGENT ".method.Do",
+        "dbus.agent." AGENT "..method.Do",
+        "dbus.agent." AGENT ".a_b.method",
+        "dbus.agent." AGENT ".a_b.method.",
+        "dbus.agent." AGENT ".a_b.call.Do",
+        "dbus.agent." AGENT ".a_b.Method.Do",
+        "dbus.agent." AGENT ".a_b..method.Do",
+        "dbus.agent." AGENT ".a_b.c..d.method.Do",
+        "dbus.agent." AGENT ".a_b.c-d.method.Do",
+        "dbus.agent." AGENT ".a_b./c.method.Do",
+        "dbus.agent." AGENT ".a_b.c.method.1Do",
+        "dbus.agent." AGENT ".a_b.c.method.D-o",
+        "dbus.agent." AGENT ".a_b.c.prop.\xc3\xa4",
+        "dbus.agent." OTHER ".a_b.method.Do",
+        "dbus.agent.*.a_b.method.Do",
+        "dbus.broadcast.method.Do",
+        "dbus.signals." AGENT ".a_b.method.Do",
+    };
+
+    for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
+        const char *why = NULL;
+        CbusPlainRequest request;
+        g_assert_false(cbus_plain_request_parse(cases[i], &agent, &request, &why));
+        g_assert_nonnull(why);
+    }
+}
+
+static gboolean
+spells(const char *service, const char *name)
+{
+    return cbus_plain_is_spelling(cbus_span(service), cbus_span(name));
+}
+
+static void
+test_spelling(void)
+{
+    g_assert_true(spells("org_freedesktop_systemd1", "org.freedesktop.systemd1"));
+    g_assert_true(spells("a_b", "a.b"));
+    g_assert_true(spells("a_b_c", "a_b.c"));
+    g_assert_true(spells("_1_42", ":1.42"));
+    g_assert_true(spells("a-b_c", "a-b.c"));
+    g_assert_false(spells("a.b", "a.b"));
+    g_assert_false(spells("a_b", "a.bc"));
+    g_assert_false(spells("a_b", "A.b"));
+    g_assert_false(spells("a-b", "a.b"));
+}
+
+static void
+test_signals(void)
+{
+    g_autofree char *subject = cbus_plain_signal(&agent, cbus_span(":1.42"), cbus_span("/a/b_1"));
+    g_autofree char *root = cbus_plain_signal(&agent, cbus_span("org.freedesktop.DBus"), cbus_span("/"));
+    g_autofree char *requests = cbus_plain_requests(&agent);
+    g_autoptr(GString) path = g_string_new(NULL);
+
+    g_assert_cmpstr(subject, ==, "dbus.signals." AGENT "._1_42.a.b_1");
+    g_assert_cmpstr(root, ==, "dbus.signals." AGENT ".org_freedesktop_DBus");
+    g_assert_cmpstr(requests, ==, "dbus.agent." AGENT ".>");
+    while (path->len < CBUS_PLAIN_SUBJECT_MAX)
+        g_string_append(path, "/a");
+    g_assert_null(cbus_plain_signal(&agent, cbus_span(":1.42"), cbus_span(path->str)));
+    g_assert_null(cbus_plain_signal(&agent, (CbusSpan){NULL, 0}, cbus_span("/a")));
+}
+
+int
+main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_assert_true(cbus_nkey_decode(AGENT, -1, &agent, NULL));
+    g_test_add_func("/plain-subject/requests", test_requests);
+    g_test_add_func("/plain-subject/no-requests", test_no_requests);
+    g_test_add_func("/plain-subject/spelling", test_spelling);
+    g_test_add_func("/plain-subject/signals", test_signals);
+    return g_test_run();
+}
