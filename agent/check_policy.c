@@ -6,7 +6,7 @@
  *
  * A member may carry arguments that count: Get(org.freedesktop.systemd1.Unit,ActiveState),
  * RequestName(com.example.Name). An interface or destination of "-" is none. The key is an NKey, an
- * "ssh-ed25519 AAAA…" line, or a file with one.
+ * "ssh-ed25519 AAAA…" line, or a file with one; or the word "gateway", for the policy of [gateway].
  *
  * Trust: the command line is the operator's; names are checked all the same. Runs once. */
 #include "agent/check_policy.h"
@@ -17,7 +17,8 @@
 #include "wire/policy_decide.h"
 #include <unistd.h>
 
-#define FLAG "--check-policy"
+#define FLAG    "--check-policy"
+#define GATEWAY "gateway"
 
 gboolean
 cbus_check_policy_take(int *argc, char **argv, const char *question[CBUS_QUESTION_WORDS])
@@ -101,7 +102,7 @@ read_question(const char *const question[CBUS_QUESTION_WORDS], CbusKey *key, Cbu
         fault = "MEMBER is neither MEMBER nor MEMBER(ARGUMENT,ARGUMENT)";
     if (fault != NULL)
         g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE, FLAG ": %s", fault);
-    return fault == NULL && read_key(question[0], key, error);
+    return fault == NULL && (g_str_equal(question[0], GATEWAY) || read_key(question[0], key, error));
 }
 
 /* Each name is owned by somebody who owns no other. */
@@ -142,6 +143,17 @@ line_refused(guint number, const char *reason, gpointer user_data)
     g_printerr("%s:%u: %s\n", (const char *)user_data, number, reason);
 }
 
+static int
+decide_gateway(const CbusPolicyFile *file, const CbusFacts *facts)
+{
+    const CbusGatewayConfig *gateway = cbus_policy_file_gateway(file);
+
+    if (gateway != NULL)
+        return decide(cbus_policies_lookup(cbus_policy_file_policies(file), gateway->policy), facts);
+    g_print("denied: there is no gateway\n");
+    return 1;
+}
+
 int
 cbus_check_policy(const char *authorized_keys, const char *config,
                   const char *const question[CBUS_QUESTION_WORDS])
@@ -159,6 +171,8 @@ cbus_check_policy(const char *authorized_keys, const char *config,
         return 2;
     }
     (void)cbus_policy_file_read(policies, line_refused, (gpointer)config);
+    if (g_str_equal(question[0], GATEWAY))
+        return decide_gateway(policies, &facts);
     if ((text = cbus_keys_file_read(authorized_keys, geteuid(), &error)) == NULL) {
         g_printerr("%s\n", error->message);
         return 1;

@@ -11,7 +11,8 @@
  * are there and no request is under way the connection is made anew, and until then new requests are refused
  * once both together reach UNANSWERED_MAX.
  *
- * Signals are dropped rather than queued (agent/gateway_signals.c), and counted.
+ * Signals are dropped rather than queued (agent/gateway_signals.c), and counted. systemd is asked for its
+ * own.
  *
  * Trust: none in what comes from the broker. Loop thread only. */
 #include "agent/gateway.h"
@@ -19,7 +20,10 @@
 #include "agent/gateway_service.h"
 #include "agent/gateway_signals.h"
 #include "link/log.h"
+#include "wire/body.h"
 
+#define DRIVER         "org.freedesktop.DBus"
+#define SYSTEMD        "org.freedesktop.systemd1"
 #define CALLS_MAX      48
 #define HUNG_MAX       48
 #define UNANSWERED_MAX 96
@@ -91,6 +95,10 @@ on_request(const char *subject, const char *reply, guint8 *data, gsize len, gpoi
     CbusGatewayCall *call;
     const char *why;
 
+    if (reply != NULL && !cbus_plain_may_answer(reply)) {
+        count(self, "a request whose answer would be a request itself", 0);
+        return;
+    }
     if (len > CBUS_GATEWAY_REQUEST_MAX) {
         refuse(self, reply, CBUS_GATEWAY_TOO_LARGE, CBUS_DBUS_ERROR("LimitsExceeded"),
                "the request is larger than 256 KiB");
@@ -118,11 +126,43 @@ on_request(const char *subject, const char *reply, guint8 *data, gsize len, gpoi
     cbus_gateway_call_start(call);
 }
 
+/* systemd tells only those who asked what its units do. Whether the policy lets us ask does not matter: if
+ * not, nothing comes. */
+static void
+subscribe_to_systemd(CbusGateway *self)
+{
+    const CbusHeader header = {.flags = CBUS_FLAG_NO_AUTO_START,
+                               .destination = CBUS_SPAN_LITERAL(SYSTEMD),
+                               .path = CBUS_SPAN_LITERAL("/org/freedesktop/systemd1"),
+                               .interface = CBUS_SPAN_LITERAL(SYSTEMD ".Manager"),
+                               .member = CBUS_SPAN_LITERAL("Subscribe")};
+    guint32 serial;
+
+    cbus_gateway_bus_call(self->shared.bus, &header, NULL, TRUE, &serial, NULL, NULL);
+}
+
+/* TRUE if SIGNAL says that systemd is there, or there again. */
+static gboolean
+is_systemd(const CbusMessage *signal)
+{
+    CbusCursor cursor = cbus_cursor(signal);
+    CbusSpan arguments[3];
+
+    if (!cbus_span_is(signal->sender, DRIVER) || !cbus_span_is(signal->member, "NameOwnerChanged") ||
+        !cbus_span_is(signal->signature, "sss"))
+        return FALSE;
+    for (guint i = 0; i < G_N_ELEMENTS(arguments); i++)
+        if (!cbus_cursor_string(&cursor, &arguments[i]))
+            return FALSE;
+    return cbus_span_is(arguments[0], SYSTEMD) && arguments[2].len > 0;
+}
+
 static void
 bus_ready(gpointer user_data)
 {
     CbusGateway *self = user_data;
 
+    subscribe_to_systemd(self);
     g_clear_pointer(&self->trouble, g_free);
     cbus_log(G_LOG_LEVEL_INFO, "the gateway is connected to the bus", NULL);
 }
@@ -147,8 +187,10 @@ bus_signal(const CbusMessage *signal, gpointer user_data)
     CbusGateway *self = user_data;
 
     /* What the bus tells this connection about itself is nobody else's news. */
-    if (signal->destination.text != NULL && cbus_span_is(signal->sender, "org.freedesktop.DBus"))
+    if (signal->destination.text != NULL && cbus_span_is(signal->sender, DRIVER))
         return;
+    if (is_systemd(signal))
+        subscribe_to_systemd(self);
     if (cbus_gateway_publish_signal(self->nats, &self->agent, self->nkey, signal))
         self->stats.signals++;
     else

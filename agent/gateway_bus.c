@@ -202,7 +202,10 @@ filter_asks(const guint8 *data, gsize size, gpointer user_data)
 static void
 filter_denied(const CbusMessage *message, const char *reason, gpointer user_data)
 {
-    cbus_audit_denied(((CbusGatewayBus *)user_data)->trail, message, reason);
+    CbusGatewayBus *self = user_data;
+
+    if (!self->quiet)
+        cbus_audit_denied(self->trail, message, reason);
 }
 
 static void
@@ -229,8 +232,12 @@ call_driver(CbusGatewayBus *self, const char *member, const GByteArray *body, co
 static void
 prepared(const CbusMessage *reply, gpointer user_data)
 {
+    CbusGatewayBus *self = user_data;
+
     if (reply != NULL && reply->type != CBUS_MESSAGE_RETURN)
-        lose(user_data, "the bus refuses what every client may");
+        lose(self, "the bus refuses what every client may");
+    else if (reply != NULL && self->ready)
+        self->pause_ms = PAUSE_FIRST_MS;
 }
 
 static void
@@ -245,7 +252,6 @@ filter_ready(gpointer user_data)
     g_byte_array_append(body, (const guint8 *)rule, sizeof rule);
     self->ready = TRUE;
     call_driver(self, "AddMatch", body, "s", prepared);
-    self->pause_ms = PAUSE_FIRST_MS;
     self->handler.ready(self->user_data);
 }
 

@@ -29,7 +29,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(CbusGatewayBus, cbus_gateway_bus_free)
 void cbus_gateway_bus_set_policy(CbusGatewayBus *bus, const CbusPolicy *policy);
 gboolean cbus_gateway_bus_is_ready(const CbusGatewayBus *bus);
 /* Makes a call: HEADER without type, byte order and serial; BODY native and valid. QUIET: the gateway's own
- * question, which is nobody's act and not recorded. SERIAL: set first of all, for
+ * question, which is nobody's act and not recorded, allowed or not. SERIAL: set first of all, for
  * cbus_gateway_bus_forget(). FUNC NULL: no reply is wanted. */
 void cbus_gateway_bus_call(CbusGatewayBus *bus, const CbusHeader *header, const GByteArray *body,
                            gboolean quiet, guint32 *serial, CbusGatewayReplyFunc func, gpointer user_data);

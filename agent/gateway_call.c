@@ -207,6 +207,15 @@ match(CbusGatewayCall *self, CbusSpan xml, GError **error)
 }
 
 static void
+refuse_unknown(CbusGatewayCall *self, const char *message, const char *hint)
+{
+    g_autofree char *text = g_strconcat(message, hint, NULL);
+
+    refuse(self, CBUS_GATEWAY_UNKNOWN,
+           self->is_property ? CBUS_DBUS_ERROR("UnknownProperty") : CBUS_DBUS_ERROR("UnknownMethod"), text);
+}
+
+static void
 introspected(const CbusMessage *reply, gpointer user_data)
 {
     CbusGatewayCall *self = user_data;
@@ -232,10 +241,11 @@ introspected(const CbusMessage *reply, gpointer user_data)
         invoke(self);
     else if (g_error_matches(error, CBUS_MEMBER_ERROR, CBUS_MEMBER_ERROR_AMBIGUOUS))
         refuse(self, CBUS_GATEWAY_AMBIGUOUS, CBUS_DBUS_ERROR("InvalidArgs"), error->message);
+    else if (g_error_matches(error, CBUS_MEMBER_ERROR, CBUS_MEMBER_ERROR_NONE) &&
+             self->member.interface == NULL)
+        refuse_unknown(self, error->message, " by the header Interface");
     else
-        refuse(self, CBUS_GATEWAY_UNKNOWN,
-               self->is_property ? CBUS_DBUS_ERROR("UnknownProperty") : CBUS_DBUS_ERROR("UnknownMethod"),
-               error->message);
+        refuse_unknown(self, error->message, "");
 }
 
 static gboolean

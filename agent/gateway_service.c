@@ -125,7 +125,7 @@ on_asked(const char *subject, const char *reply, guint8 *data, gsize len, gpoint
     g_autofree char *description = g_strdup_printf("the D-Bus of %s", self->name);
     g_autoptr(GString) out = g_string_new("{");
 
-    if (reply == NULL)
+    if (reply == NULL || !cbus_plain_may_answer(reply))
         return;
     append_text(out, "type", verbs[asked->verb].type);
     append_text(out, "name", CBUS_GATEWAY_SERVICE);

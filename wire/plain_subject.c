@@ -5,6 +5,9 @@
  * names that exist, by cbus_plain_is_spelling(). A subject is read from its end, where kind and member stand,
  * since an element of a path may be called "method".
  *
+ * A reply subject is the client's choice, and what is sent there is sent with the agent's permissions: so it
+ * may not be one where messages have effects that this agent knows of.
+ *
  * Trust: whoever may publish wrote the subject. What passes here is a valid path and member; the service is
  * any token. Pure functions, any thread. */
 #include "wire/plain_subject.h"
@@ -107,6 +110,17 @@ void
 cbus_plain_request_clear(CbusPlainRequest *request)
 {
     g_clear_pointer(&request->path, g_free);
+}
+
+gboolean
+cbus_plain_may_answer(const char *reply)
+{
+    static const char *const reserved[] = {"dbus.", "cbus.", "$"};
+
+    for (guint i = 0; i < G_N_ELEMENTS(reserved); i++)
+        if (g_str_has_prefix(reply, reserved[i]))
+            return FALSE;
+    return TRUE;
 }
 
 static char

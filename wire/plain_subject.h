@@ -27,6 +27,9 @@ gboolean cbus_plain_request_parse(const char *subject, const CbusKey *agent, Cbu
                                   const char **why) G_GNUC_WARN_UNUSED_RESULT;
 void cbus_plain_request_clear(CbusPlainRequest *request);
 
+/* TRUE if an answer may be sent to REPLY: not where it would itself be a request, of this protocol, of links
+ * or of the server, made with the agent's permissions instead of the client's. */
+gboolean cbus_plain_may_answer(const char *reply);
 /* TRUE if NAME, a bus name, is spelt SERVICE in a subject. */
 gboolean cbus_plain_is_spelling(CbusSpan service, CbusSpan name);
 /* The subject of a signal; NULL when it is too long for one. SENDER and PATH are valid. (transfer full) */

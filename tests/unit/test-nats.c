@@ -136,6 +136,72 @@ test_flush_before_free(NatsFixture *fixture, gconstpointer data)
     }
 }
 
+/* What a function saw of its message's headers. */
+typedef struct {
+    NatsClient *client;
+    char *one, *two, *none;
+    guint seen;
+} Headers;
+
+static void
+on_headers(const char *subject, const char *reply, guint8 *data, gsize len, gpointer user_data)
+{
+    Headers *headers = user_data;
+    CbusNats *nats = headers->client->nats;
+
+    g_free(headers->one);
+    g_free(headers->two);
+    headers->one = g_strdup(cbus_nats_header(nats, "One"));
+    headers->two = g_strdup(cbus_nats_header(nats, "Two"));
+    headers->none = g_strdup(cbus_nats_header(nats, "None"));
+    headers->seen++;
+}
+
+static void
+test_headers(NatsFixture *fixture, gconstpointer data)
+{
+    const CbusNatsHeader some[] = {{"One", "1"}, {"Two", "zwölf: x"}, {NULL}};
+    g_autoptr(NatsClient) client = NULL;
+    g_autofree guint8 *bytes = g_malloc0(1024 * 1024);
+    Headers headers = {0};
+    guint accepted = 0;
+
+    nats_fixture_start_server(fixture, "");
+    client = headers.client = nats_client_new(fixture);
+    cbus_nats_subscribe(client->nats, "x", on_headers, &headers);
+    g_assert_false(cbus_nats_publish_headers(client->nats, "x", NULL, some, bytes, 4));
+    nats_client_connect(client);
+    g_assert_true(cbus_nats_publish_headers(client->nats, "x", "reply", some, bytes, 4));
+    WAIT_UNTIL(headers.seen == 1);
+    g_assert_cmpstr(headers.one, ==, "1");
+    g_assert_cmpstr(headers.two, ==, "zwölf: x");
+    g_assert_null(headers.none);
+    g_assert_null(cbus_nats_header(client->nats, "One"));
+    /* Without headers. */
+    g_assert_true(nats_client_publish(client, "x", bytes, 4));
+    WAIT_UNTIL(headers.seen == 2);
+    g_assert_null(headers.one);
+    /* Headers count. */
+    g_assert_false(cbus_nats_publish_headers(client->nats, "x", NULL, some, bytes, 1024 * 1024));
+    g_assert_true(cbus_nats_publish_headers(client->nats, "x", NULL, some, bytes, 1024 * 1024 - 200));
+    WAIT_UNTIL(headers.seen == 3);
+    /* Those that had to wait come with theirs. */
+    kill(fixture->server, SIGSTOP);
+    while (accepted < 200 &&
+           cbus_nats_publish_headers(client->nats, "x", NULL, some, bytes, 1024 * 1024 - 200)) {
+        accepted++;
+        nats_fixture_turn_for(1);
+    }
+    g_assert_cmpuint(accepted, >=, 16);
+    g_assert_cmpuint(accepted, <, 200);
+    kill(fixture->server, SIGCONT);
+    WAIT_UNTIL(headers.seen == 3 + accepted);
+    g_assert_cmpstr(headers.two, ==, "zwölf: x");
+    g_assert_cmpuint(client->down, ==, 0);
+    g_free(headers.one);
+    g_free(headers.two);
+}
+
 static void
 test_full_queue(NatsFixture *fixture, gconstpointer data)
 {
@@ -204,6 +270,7 @@ main(int argc, char **argv)
     ADD("free-while-connecting", NULL, test_free_while_connecting);
     ADD("flush-before-free-loses-nothing", NULL, test_flush_before_free);
     ADD("full-queue-refuses-and-recovers", NULL, test_full_queue);
+    ADD("headers-come-with-their-messages", NULL, test_headers);
     ADD("unsubscribed-is-not-called", NULL, test_unsubscribe);
     return g_test_run();
 }

@@ -106,6 +106,23 @@ test_signals(void)
     g_assert_null(cbus_plain_signal(&agent, (CbusSpan){NULL, 0}, cbus_span("/a")));
 }
 
+static void
+test_answers_are_no_requests(void)
+{
+    static const char *const bad[] = {"dbus.agent." OTHER ".a_b.method.Do",
+                                      "dbus.broadcast.a_b.method.Do",
+                                      "dbus.signals." OTHER ".a",
+                                      "cbus.v1." OTHER ".in",
+                                      "$SRV.PING",
+                                      "$JS.API.STREAM.DELETE.x"};
+    static const char *const good[] = {"_INBOX.abc.def", "my.inbox.1", "dbusbox.1"};
+
+    for (guint i = 0; i < G_N_ELEMENTS(bad); i++)
+        g_assert_false(cbus_plain_may_answer(bad[i]));
+    for (guint i = 0; i < G_N_ELEMENTS(good); i++)
+        g_assert_true(cbus_plain_may_answer(good[i]));
+}
+
 int
 main(int argc, char **argv)
 {
@@ -115,5 +132,6 @@ main(int argc, char **argv)
     g_test_add_func("/plain-subject/no-requests", test_no_requests);
     g_test_add_func("/plain-subject/spelling", test_spelling);
     g_test_add_func("/plain-subject/signals", test_signals);
+    g_test_add_func("/plain-subject/answers-are-no-requests", test_answers_are_no_requests);
     return g_test_run();
 }
