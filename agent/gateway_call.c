@@ -188,7 +188,7 @@ static gboolean
 match(CbusGatewayCall *self, CbusSpan xml, GError **error)
 {
     CbusMemberKind kind = self->is_property ? CBUS_MEMBER_PROPERTY : CBUS_MEMBER_METHOD;
-    g_autofree char *given = g_strdup(self->member.signature);
+    g_autofree char *given = g_steal_pointer(&self->member.signature); /* beats what the object says */
     g_autoptr(CbusNode) node = cbus_node_parse(xml.text, xml.len, error);
     g_autofree char *rebuilt = NULL;
 

@@ -13,6 +13,13 @@
 
 #define WAITING_MAX (1024 * 1024)
 
+/* A signal without arguments has no signature. */
+static char *
+copy(CbusSpan span)
+{
+    return g_strndup(span.text != NULL ? span.text : "", span.len);
+}
+
 gboolean
 cbus_gateway_publish_signal(CbusNats *nats, const CbusKey *agent, const char *nkey, const CbusMessage *signal)
 {
@@ -28,11 +35,11 @@ cbus_gateway_publish_signal(CbusNats *nats, const CbusKey *agent, const char *nk
     if (subject == NULL || !cbus_json_append_body(json, signal->body, signal->body_len, signal->endian,
                                                   signal->signature, limit))
         return FALSE;
-    g_autofree char *sender = g_strndup(signal->sender.text, signal->sender.len);
-    g_autofree char *interface = g_strndup(signal->interface.text, signal->interface.len);
-    g_autofree char *member = g_strndup(signal->member.text, signal->member.len);
-    g_autofree char *path = g_strndup(signal->path.text, signal->path.len);
-    g_autofree char *signature = g_strndup(signal->signature.text, signal->signature.len);
+    g_autofree char *sender = copy(signal->sender);
+    g_autofree char *interface = copy(signal->interface);
+    g_autofree char *member = copy(signal->member);
+    g_autofree char *path = copy(signal->path);
+    g_autofree char *signature = copy(signal->signature);
     const CbusNatsHeader headers[] = {{"NKey", nkey},
                                       {"Sender", sender},
                                       {"Interface", interface},

@@ -14,7 +14,7 @@ TYPED_PATH = "/com/example/Typed"
 HIDDEN = "org.example.Hidden"  # the policy does not know it
 NAMES = [TYPED, "com.example.a_b", "com.example.a.b"]  # the last two: subjects can not tell them apart
 USER = pwd.getpwuid(os.geteuid()).pw_name
-POLICY = "[policy plain]\ntalk=com.example.*\nsee=org.freedesktop.DBus.*\n"
+POLICY = "[policy plain]\ntalk=com.example.*;org.freedesktop.systemd1\nsee=org.freedesktop.DBus.*\n"
 
 
 class Gateway(Stack):

@@ -54,8 +54,8 @@ class Message:
 class Plain:
     """One connection. Requests may be made at the same time."""
 
-    def __init__(self, url):
-        self.process = subprocess.Popen([str(build()), url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    def __init__(self, url, inboxes="_INBOX"):
+        self.process = subprocess.Popen([str(build()), url, inboxes], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                                         encoding="utf-8")
         self.next_id = 1
         self.answers = {}
@@ -69,13 +69,13 @@ class Plain:
                 line = json.loads(text)
                 self.answers[line.get("id") or -line["subscription"]].put(line)
 
-    def begin(self, op, subject, data="", headers=None, timeout=15, count=1):
+    def begin(self, op, subject, data="", headers=None, timeout=15, count=1, reply=""):
         """Sends a command; returns what end() takes."""
         number, self.next_id = self.next_id, self.next_id + 1
         self.answers[number] = queue.SimpleQueue()
         self.answers[-number] = queue.SimpleQueue()
         self.process.stdin.write(json.dumps({"id": number, "op": op, "subject": subject, "data": data,
-                                             "headers": headers or {}, "timeout": timeout, "count": count}) + "\n")
+                                             "headers": headers or {}, "timeout": timeout, "count": count, "reply": reply}) + "\n")
         self.process.stdin.flush()
         return number
 
@@ -93,8 +93,8 @@ class Plain:
     def many(self, subject, data="", count=99, timeout=2.0):
         return self.end(self.begin("many", subject, data, None, timeout, count))
 
-    def publish(self, subject, data="", **headers):
-        self.end(self.begin("publish", subject, data, headers))
+    def publish(self, subject, data="", reply=""):
+        self.end(self.begin("publish", subject, data, reply=reply))
 
     def subscribe(self, subject):
         """A function that waits for the next message."""

@@ -1,4 +1,5 @@
 """The gateway, driven by NATS's own client: calls, properties, and every refusal with its code and cause."""
+import subprocess
 import time
 
 import pytest
@@ -179,6 +180,37 @@ def test_sizes_are_bounded(gateway):
 def test_nobody_has_to_want_an_answer(gateway):
     gateway.plain.publish(gateway.subject("Notify"), '["by post"]')
     wait_for(lambda: "by post" in gateway.call("Notified").json[0], "the note")
+
+
+def test_an_answer_is_never_a_request(gateway):
+    """Else a client could have the agent publish where only the agent may."""
+    before = gateway.plain.request("$SRV.STATS.cbus").json["endpoints"][0]["num_errors"]
+    note = gateway.plain.subscribe(f"dbus.agent.{gateway.nkey}.com_example_One.>")
+    for reply in (gateway.subject("Notify"), "$SRV.PING", f"cbus.v1.{gateway.nkey}.in"):
+        gateway.plain.publish(gateway.subject("Notify"), '["never executed"]', reply)
+        note()
+    wait_for(lambda: gateway.plain.request("$SRV.STATS.cbus").json["endpoints"][0]["num_errors"] >= before + 3, "the refusals")
+    assert "never executed" not in gateway.call("Notified").json[0]
+
+
+def test_an_error_text_makes_no_headers(gateway):
+    text = "one\r\nKey: two\r\n\r\nthree \u00e4" + "x" * 5000
+    answer = typed(gateway, "FailWith", [text])
+    assert answer.json == {"error": "com.example.Error.Odd", "message": text}
+    assert set(answer.headers) == {"NKey", "Nats-Service-Error", "Nats-Service-Error-Code"}
+    assert answer.error.startswith("com.example.Error.Odd: one??Key: two????three ??x") and len(answer.error) == 1024
+
+
+def test_what_it_may_do_can_be_asked_before(gateway):
+    def ask(*question):
+        done = subprocess.run([str(o) for o in gateway.check_options("--check-policy", "gateway", *question)], text=True,
+                              capture_output=True, check=False, timeout=20)
+        return done.returncode, done.stdout + done.stderr
+
+    status, text = ask(ONE, PATH, "com.example.Test", "Echo")
+    assert status == 0 and "allowed by policy plain" in text and "talk=com.example.*" in text, text
+    status, text = ask(HIDDEN, "/", TYPED, "Which")
+    assert status == 1 and "denied (as if it did not exist) by policy plain" in text, text
 
 
 def test_acts_are_recorded_as_the_gateways(gateway):

@@ -4,6 +4,8 @@ import subprocess
 import pytest
 
 from gateway import ONE, POLICY, USER, Gateway
+from nats_login import example
+from plain import Plain
 from stack import BUILD, Program, wait_for
 
 ERROR = "org.freedesktop.DBus.Error."
@@ -14,7 +16,6 @@ class Off(Gateway):
     settings = None
 
     def wait_online(self, service=ONE, timeout=15.0):
-        from plain import Plain
         self.plain = Plain(self.nats.url)
         self.stack.callback(self.plain.close)
         wait_for(lambda: "NATS is up" in self.agent.log(), f"the agent: {self.agent.log()[-2000:]}")
@@ -136,6 +137,34 @@ def test_a_broadcast_goes_to_every_machine():
         assert [e["subject"] for e in info["endpoints"]] == [f"dbus.agent.{two.second_nkey}.>", "dbus.broadcast.>"]
         assert two.second.terminate() == 0, two.second.log()[-2000:]
         two.stop()
+
+
+class Permitted(Gateway):
+    """A broker with the permissions of docs/nats.md."""
+
+    def prepare(self):
+        super().prepare()
+        self.nats.config = example("An agent with a gateway", AGENT=self.nkey, DASHBOARD_PASSWORD="secret")
+
+    def wait_online(self, service=ONE, timeout=15.0):
+        self.plain = Plain(self.nats.url.replace("//", "//dashboard:secret@"), "_INBOX.dashboard")
+        self.stack.callback(self.plain.close)
+        wait_for(self.is_served, f"the gateway: {self.agent.log()[-2000:]}")
+
+
+def test_the_permissions_in_the_document_are_enough():
+    with Permitted() as permitted:
+        following = permitted.plain.subscribe("dbus.signals.>")
+        assert permitted.call("Child").json == ["/com/example/Test/child"]
+        assert permitted.get("Level").code == 200
+        assert permitted.plain.request("$SRV.PING").json["id"] == permitted.nkey
+        assert permitted.plain.request(f"$SRV.STATS.cbus.{permitted.nkey}").json["name"] == "cbus"
+        permitted.call("Emit", ["/x"])
+        seen = following()
+        while seen.headers["Member"] != "Emitted":
+            seen = following()
+        permitted.stop()
+        assert "Violation" not in permitted.nats.log(), permitted.nats.log()
 
 
 def test_broadcasts_are_off_unless_asked_for():

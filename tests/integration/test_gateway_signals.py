@@ -86,6 +86,16 @@ def test_what_the_policy_hides_is_not_published(gateway, local):
     assert seen.json[0] == 2
 
 
+def test_systemd_is_asked_for_its_signals(gateway, local):
+    """Whenever it appears: it tells nobody else."""
+    following = gateway.plain.subscribe("dbus.signals.*.*.org.freedesktop.systemd1")
+    for _ in range(2):
+        program = gateway.start_typed("systemd", "org.freedesktop.systemd1")
+        assert following().headers["Member"] == "Subscribed"
+        program.kill()
+    assert "Subscribe" not in gateway.agent.log()  # its own question, not somebody's act
+
+
 def test_a_flood_is_dropped_and_counted(own):
     """More than may wait for the broker, which does not read meanwhile; calls are answered as before afterwards."""
     local = Client(own.remote.address)

@@ -1,6 +1,7 @@
 """A service with every type, for clients that know no D-Bus: owns the names given, says "ready" once it has them.
 
-/com/example/Typed has two interfaces with a method Which and a property Which; / has one of them.
+/com/example/Typed has two interfaces with a method Which and a property Which; / has one of them. At
+/org/freedesktop/systemd1 it tells who subscribes.
 """
 import os
 import sys
@@ -15,6 +16,7 @@ XML = """<node>
     <method name="Which"><arg type="s" direction="out"/></method>
     <method name="Text"><arg type="s" direction="in"/><arg type="s" direction="out"/></method>
     <method name="Two"><arg type="s" direction="in"/><arg type="u" direction="in"/><arg type="u" direction="out"/></method>
+    <method name="FailWith"><arg type="s" direction="in"/></method>
     <method name="Announce"><arg type="x" direction="in"/></method>
     <method name="Flood"><arg type="u" direction="in"/><arg type="u" direction="in"/></method>
     <property name="Which" type="s" access="read"/>
@@ -26,6 +28,7 @@ XML = """<node>
     <method name="Which"><arg type="s" direction="out"/></method>
     <property name="Which" type="s" access="read"/>
   </interface>
+  <interface name="org.freedesktop.systemd1.Manager"><method name="Subscribe"/></interface>
 </node>""" % "".join(f'<arg type="{t}" direction="{d}"/>' for d in ("in", "out") for t in (
     "y", "b", "n", "q", "i", "u", "x", "t", "d", "s", "o", "g", "v", "a{sv}", "(ias)", "ay", "a{us}", "a{oa{sv}}"))
 
@@ -35,7 +38,7 @@ class Service:
         self.connection = connection
         self.values = GLib.Variant("a{sv}", {"a": GLib.Variant("s", "b")})
         interfaces = Gio.DBusNodeInfo.new_for_xml(XML).interfaces
-        for path, some in ((PATH, interfaces), ("/", interfaces[1:])):
+        for path, some in ((PATH, interfaces[:2]), ("/", interfaces[1:2]), ("/org/freedesktop/systemd1", interfaces[2:])):
             for interface in some:
                 connection.register_object(path, interface, self.on_call, self.on_get, self.on_set)
 
@@ -55,6 +58,12 @@ class Service:
             answer = GLib.Variant("(s)", (f"{interface} at {path}",))
         elif method == "Two":
             answer = GLib.Variant("(u)", (len(parameters.unpack()[0]) + parameters.unpack()[1],))
+        elif method == "FailWith":
+            invocation.return_dbus_error("com.example.Error.Odd", parameters.unpack()[0])
+            return
+        elif method == "Subscribe":
+            connection.emit_signal(None, path, interface, "Subscribed", None)
+            answer = None
         elif method == "Announce":
             number = parameters.unpack()[0]
             connection.emit_signal(None, path, interface, "Announced", GLib.Variant("(xva{sv})", (

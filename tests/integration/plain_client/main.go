@@ -2,7 +2,8 @@
 //
 // Takes {"id":…,"op":"request"|"many"|"publish"|"subscribe","subject":…,"data":…,"headers":{…},"timeout":seconds,
 // "count":…} on standard input and writes one line with the same id for each; messages of a subscription are lines
-// with "subscription". "many" gathers count replies, or what comes before the timeout.
+// with "subscription". "many" gathers count replies, or what comes before the timeout. The arguments are the server and
+// the prefix of inboxes.
 package main
 
 import (
@@ -23,6 +24,7 @@ type command struct {
 	Headers map[string]string `json:"headers"`
 	Timeout float64           `json:"timeout"`
 	Count   int               `json:"count"`
+	Reply   string            `json:"reply"`
 }
 
 type message struct {
@@ -55,6 +57,7 @@ func seen(m *nats.Msg) message {
 func outgoing(c command) *nats.Msg {
 	m := nats.NewMsg(c.Subject)
 	m.Data = []byte(c.Data)
+	m.Reply = c.Reply
 	for name, value := range c.Headers {
 		m.Header.Set(name, value)
 	}
@@ -62,7 +65,7 @@ func outgoing(c command) *nats.Msg {
 }
 
 func many(connection *nats.Conn, c command) ([]message, error) {
-	inbox := nats.NewInbox()
+	inbox := connection.NewRespInbox()
 	subscription, err := connection.SubscribeSync(inbox)
 	if err != nil {
 		return nil, err
@@ -114,7 +117,7 @@ func run(connection *nats.Conn, c command) ([]message, error) {
 }
 
 func main() {
-	connection, err := nats.Connect(os.Args[1], nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
+	connection, err := nats.Connect(os.Args[1], nats.CustomInboxPrefix(os.Args[2]), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
 	if err != nil {
 		write(line{Error: err.Error()})
 		os.Exit(1)
