@@ -41,13 +41,12 @@ take_last(CbusSpan *rest)
 
 /* What stands behind the prefix; absent when it is another's. */
 static CbusSpan
-behind_prefix(const char *subject, const CbusKey *agent, gboolean *is_broadcast)
+behind_prefix(const char *subject, const CbusKey *agent)
 {
     char nkey[CBUS_NKEY_LENGTH + 1];
     g_autofree char *prefix = NULL;
 
-    *is_broadcast = g_str_has_prefix(subject, BROADCAST);
-    if (*is_broadcast)
+    if (g_str_has_prefix(subject, BROADCAST))
         return cbus_span(subject + strlen(BROADCAST));
     cbus_nkey_encode(agent, nkey);
     prefix = g_strconcat(AGENT, nkey, ".", NULL);
@@ -76,7 +75,7 @@ gboolean
 cbus_plain_request_parse(const char *subject, const CbusKey *agent, CbusPlainRequest *out, const char **why)
 {
     CbusPlainRequest request = {0};
-    CbusSpan rest = behind_prefix(subject, agent, &request.is_broadcast), kind;
+    CbusSpan rest = behind_prefix(subject, agent), kind;
     const char *dot;
 
     request.member = take_last(&rest);

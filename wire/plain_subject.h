@@ -14,7 +14,7 @@
 #define CBUS_PLAIN_BROADCASTS  "dbus.broadcast.>"
 
 typedef struct {
-    gboolean is_broadcast, is_property;
+    gboolean is_property;
     CbusSpan service, member; /* borrowed from the subject */
     char *path;
 } CbusPlainRequest;
