@@ -5,13 +5,17 @@
  * machine's NKey in a header, for who asked many. Headers are one line of ASCII whatever a service says,
  * since a line break would begin a header of its own.
  *
+ * Answers wait for the server in the queue that links use: beyond ANSWERS_MAX there they are refused.
+ *
  * Trust: names and texts come from the bus. Loop thread only. */
 #include "agent/gateway_answer.h"
 #include "link/log.h"
 #include "wire/json.h"
 
 #define ERROR_TEXT_MAX 1024
-#define ERROR_PREFIX   "org.freedesktop.DBus.Error."
+#define ANSWERS_MAX    (4u * 1024 * 1024) /* bytes that may wait for the server: links wait in the same queue \
+                                           */
+#define ERROR_PREFIX "org.freedesktop.DBus.Error."
 
 CbusGatewayCode
 cbus_gateway_code_of(CbusSpan error_name)
@@ -66,7 +70,8 @@ cbus_gateway_answer(CbusNats *nats, const char *nkey, const char *reply, const c
     const CbusNatsHeader headers[] = {{"NKey", nkey}, {"Signature", signature}, {NULL}};
 
     return reply == NULL ||
-           cbus_nats_publish_headers(nats, reply, NULL, headers, (const guint8 *)json->str, json->len);
+           (cbus_nats_buffered(nats) + json->len <= ANSWERS_MAX &&
+            cbus_nats_publish_headers(nats, reply, NULL, headers, (const guint8 *)json->str, json->len));
 }
 
 void
@@ -83,9 +88,15 @@ cbus_gateway_refuse(CbusNats *nats, const char *nkey, const char *reply, CbusGat
     if (reply == NULL)
         return;
     cbus_json_append_span(json, cbus_span(error_name));
+    gsize without = json->len;
     g_string_append(json, ",\"message\":");
     cbus_json_append_span(json, cbus_span(message));
+    /* A text that is too long for the server: its beginning is in the header. */
+    if (json->len + CBUS_GATEWAY_HEADERS_MAX > cbus_nats_max_payload(nats))
+        g_string_truncate(json, without);
     g_string_append_c(json, '}');
-    if (!cbus_nats_publish_headers(nats, reply, NULL, headers, (const guint8 *)json->str, json->len))
-        cbus_log(G_LOG_LEVEL_DEBUG, "the gateway's answer could not be sent", CBUS_LOG_REASON, line, NULL);
+    gboolean sent =
+        cbus_nats_publish_headers(nats, reply, NULL, headers, (const guint8 *)json->str, json->len);
+    cbus_log(G_LOG_LEVEL_DEBUG, sent ? "the gateway refused" : "the gateway refused, and could not say so",
+             CBUS_LOG_REASON, text, NULL);
 }

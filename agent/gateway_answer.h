@@ -23,7 +23,7 @@ typedef enum {
 
 /* The code for a D-Bus error. */
 CbusGatewayCode cbus_gateway_code_of(CbusSpan error_name);
-/* REPLY NULL: nobody wants to know. FALSE: it could not be sent. */
+/* REPLY NULL: nobody wants to know. FALSE: it could not be sent, or too much waits to be. */
 gboolean cbus_gateway_answer(CbusNats *nats, const char *nkey, const char *reply, const char *signature,
                              const GString *json);
 void cbus_gateway_refuse(CbusNats *nats, const char *nkey, const char *reply, CbusGatewayCode code,

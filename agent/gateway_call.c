@@ -125,10 +125,11 @@ answered(const CbusMessage *reply, gpointer user_data)
     if (!good)
         refuse(self, CBUS_GATEWAY_TOO_LARGE, CBUS_DBUS_ERROR("LimitsExceeded"),
                "the answer is larger than a NATS message may be; the call was executed");
+    else if (!cbus_gateway_answer(self->shared->nats, self->shared->nkey, self->reply, signature, json))
+        refuse(self, CBUS_GATEWAY_TOO_MANY, CBUS_DBUS_ERROR("LimitsExceeded"),
+               "too many answers wait for the NATS server; the call was executed");
     else
-        finish(self, cbus_gateway_answer(self->shared->nats, self->shared->nkey, self->reply, signature, json)
-                         ? NULL
-                         : "the answer could not be sent");
+        finish(self, NULL);
 }
 
 static void

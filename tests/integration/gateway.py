@@ -29,7 +29,7 @@ class Gateway(Stack):
         """SETTINGS None: no [gateway]."""
         group = f"[gateway]\n{settings}" if settings is not None else ""
         fresh = self.config.with_suffix(".new")
-        fresh.write_text(f"[agent]\naudit=stderr\n{group}{policies if policies is not None else self.policies}")
+        fresh.write_text(f"[agent]\naudit=stderr\nlog-level=2\n{group}{policies if policies is not None else self.policies}")
         fresh.chmod(0o644)
         fresh.rename(self.config)
 

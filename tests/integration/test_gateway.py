@@ -195,10 +195,17 @@ def test_an_answer_is_never_a_request(gateway):
 
 def test_an_error_text_makes_no_headers(gateway):
     text = "one\r\nKey: two\r\n\r\nthree \u00e4" + "x" * 5000
-    answer = typed(gateway, "FailWith", [text])
+    answer = typed(gateway, "FailWith", [text, 1])
     assert answer.json == {"error": "com.example.Error.Odd", "message": text}
     assert set(answer.headers) == {"NKey", "Nats-Service-Error", "Nats-Service-Error-Code"}
     assert answer.error.startswith("com.example.Error.Odd: one??Key: two????three ??x") and len(answer.error) == 1024
+
+
+def test_an_error_text_that_is_too_long_leaves_the_name(gateway):
+    answer = typed(gateway, "FailWith", ["x", 200000])
+    assert (answer.code, answer.json["message"]) == (500, "x" * 200000)
+    answer = typed(gateway, "FailWith", ["x", 2000000])
+    assert (answer.code, answer.json) == (500, {"error": "com.example.Error.Odd"}) and answer.error.endswith("xxx")
 
 
 def test_what_it_may_do_can_be_asked_before(gateway):

@@ -59,9 +59,9 @@ def test_without_the_group_there_is_none(off):
 def test_a_faulty_group_is_none_and_said(off, settings, fault):
     # In a running agent, which has to tell that it changed; and it is the same at its start.
     off.configure(settings)
-    wait_for(lambda: f"{off.config}:3: [gateway]: {fault}" in off.agent.log(), f"the fault: {off.agent.log()}")
+    wait_for(lambda: f"{off.config}:4: [gateway]: {fault}" in off.agent.log(), f"the fault: {off.agent.log()}")
     status, text = check(off)
-    assert status == 1 and f"{off.config}:3: [gateway]: {fault}" in text and "there is no gateway" in text, text
+    assert status == 1 and f"{off.config}:4: [gateway]: {fault}" in text and "there is no gateway" in text, text
     off.nobody_listens()
     assert "the gateway is on" not in off.agent.log()
 

@@ -1,6 +1,6 @@
 """What the gateway publishes unasked, its answers to $SRV, and what it survives: a lost broker, a lost bus."""
-import queue
 import re
+import signal
 
 import pytest
 from gi.repository import GLib
@@ -99,27 +99,50 @@ def test_systemd_is_asked_for_its_signals(gateway, local):
 def test_a_flood_is_dropped_and_counted(own):
     """More than may wait for the broker, which does not read meanwhile; calls are answered as before afterwards."""
     local = Client(own.remote.address)
-    own.nats.process.send_signal(19)  # SIGSTOP
+    own.nats.process.send_signal(signal.SIGSTOP)
     try:
         for _ in range(4):
             local.call(TYPED, TYPED_PATH, TYPED, "Flood", "(uu)", 50, 100000)
     finally:
-        own.nats.process.send_signal(18)  # SIGCONT
+        own.nats.process.send_signal(signal.SIGCONT)
     local.close()
     wait_for(own.is_served, "calls again")
     data = wait_for(lambda: own.plain.request("$SRV.STATS.cbus").json, "its numbers")["endpoints"][0]["data"]
     assert data["signals_lost"] > 50 and data["signals"] + data["signals_lost"] >= 200, data
 
 
+def test_answers_do_not_fill_the_queue_that_links_use(own):
+    """They wait in it, too, while the broker does not read."""
+    held = [own.plain.begin("request", own.subject("Held", TYPED, TYPED_PATH), "[900000]") for _ in range(40)]
+    local = Client(own.remote.address)
+    wait_for(lambda: local.call(TYPED, TYPED_PATH, TYPED, "HowManyHeld") == (40,), "all to be held")
+    own.nats.process.send_signal(signal.SIGSTOP)
+    try:
+        local.call(TYPED, TYPED_PATH, TYPED, "LetGo")
+        wait_for(lambda: "too many answers wait for the NATS server" in own.agent.log(), "the first to be refused")
+    finally:
+        own.nats.process.send_signal(signal.SIGCONT)
+    local.close()
+    answers = [own.plain.end(number)[0] for number in held]
+    good, bad = [a for a in answers if a.code == 200], [a for a in answers if a.code == 429]
+    assert len(good) + len(bad) == 40 and good and bad, [a.code for a in answers]
+    assert all(len(a.json[0]) == 900000 for a in good)
+    assert all("the call was executed" in a.error for a in bad)
+
+
 def test_a_signal_that_is_no_nats_message_is_lost_alone(gateway, local):
     before = gateway.plain.request("$SRV.STATS.cbus").json["endpoints"][0]["data"]["signals_lost"]
-    # A subject that is too long, then a body that is.
-    long_path = "/a" * 3000
-    local.connection.emit_signal(None, long_path, TYPED, "Far", None)
-    local.call(TYPED, TYPED_PATH, TYPED, "Flood", "(uu)", 1, 2000000)
+    following = gateway.plain.subscribe("dbus.signals.>")
+    local.call(TYPED, TYPED_PATH, TYPED, "FarAway", "(u)", 3000)  # a subject that is too long
+    local.call(TYPED, TYPED_PATH, TYPED, "Flood", "(uu)", 1, 2000000)  # a body that is
+    local.call(TYPED, TYPED_PATH, TYPED, "FarAway", "(u)", 300)
+    seen = following()
+    while seen.headers["Member"] != "Far":
+        seen = following()
+    assert seen.headers["Path"] == "/a" * 300 and seen.subject.endswith(".a" * 300)
 
     def lost():
-        return gateway.plain.request("$SRV.STATS.cbus").json["endpoints"][0]["data"]["signals_lost"] >= before + 1
+        return gateway.plain.request("$SRV.STATS.cbus").json["endpoints"][0]["data"]["signals_lost"] >= before + 2
 
     wait_for(lost, "the loss to be counted")
     assert gateway.is_served() and "NATS is lost" not in gateway.agent.log()

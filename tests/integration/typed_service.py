@@ -16,9 +16,13 @@ XML = """<node>
     <method name="Which"><arg type="s" direction="out"/></method>
     <method name="Text"><arg type="s" direction="in"/><arg type="s" direction="out"/></method>
     <method name="Two"><arg type="s" direction="in"/><arg type="u" direction="in"/><arg type="u" direction="out"/></method>
-    <method name="FailWith"><arg type="s" direction="in"/></method>
+    <method name="Held"><arg type="u" direction="in"/><arg type="s" direction="out"/></method>
+    <method name="HowManyHeld"><arg type="u" direction="out"/></method>
+    <method name="LetGo"/>
+    <method name="FailWith"><arg type="s" direction="in"/><arg type="u" direction="in"/></method>
     <method name="Announce"><arg type="x" direction="in"/></method>
     <method name="Flood"><arg type="u" direction="in"/><arg type="u" direction="in"/></method>
+    <method name="FarAway"><arg type="u" direction="in"/></method>
     <property name="Which" type="s" access="read"/>
     <property name="With_Line" type="t" access="read"/>
     <property name="Values" type="a{sv}" access="readwrite"/>
@@ -36,6 +40,7 @@ XML = """<node>
 class Service:
     def __init__(self, connection):
         self.connection = connection
+        self.held = []
         self.values = GLib.Variant("a{sv}", {"a": GLib.Variant("s", "b")})
         interfaces = Gio.DBusNodeInfo.new_for_xml(XML).interfaces
         for path, some in ((PATH, interfaces[:2]), ("/", interfaces[1:2]), ("/org/freedesktop/systemd1", interfaces[2:])):
@@ -59,8 +64,19 @@ class Service:
         elif method == "Two":
             answer = GLib.Variant("(u)", (len(parameters.unpack()[0]) + parameters.unpack()[1],))
         elif method == "FailWith":
-            invocation.return_dbus_error("com.example.Error.Odd", parameters.unpack()[0])
+            text, times = parameters.unpack()
+            invocation.return_dbus_error("com.example.Error.Odd", text * times)
             return
+        elif method == "Held":
+            self.held.append((invocation, parameters.unpack()[0]))
+            return
+        elif method == "HowManyHeld":
+            answer = GLib.Variant("(u)", (len(self.held),))
+        elif method == "LetGo":
+            for other, size in self.held:
+                other.return_value(GLib.Variant("(s)", ("h" * size,)))
+            self.held = []
+            answer = None
         elif method == "Subscribe":
             connection.emit_signal(None, path, interface, "Subscribed", None)
             answer = None
@@ -68,6 +84,9 @@ class Service:
             number = parameters.unpack()[0]
             connection.emit_signal(None, path, interface, "Announced", GLib.Variant("(xva{sv})", (
                 number, GLib.Variant("as", ["x", "y"]), {"n": GLib.Variant("(ib)", (7, True))})))
+            answer = None
+        elif method == "FarAway":
+            connection.emit_signal(None, "/a" * parameters.unpack()[0], interface, "Far", None)
             answer = None
         elif method == "Flood":
             times, size = parameters.unpack()

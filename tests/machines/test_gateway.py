@@ -68,6 +68,12 @@ def test_systemd_is_driven_and_heard(fleet, plain):
     assert (seen.headers["Signature"], seen.json[2:]) == ("uoss", ["probe.service", "done"])
     assert request(f"{PROBE}.prop.ActiveState").json == "active"
     assert request(f"{PROBE}.method.GetAll", ["org.freedesktop.systemd1.Unit"]).json[0]["Id"]["data"] == "probe.service"
+    # What docs/gateway.md shows: of a service that has to be started first.
+    hostname = "org_freedesktop_hostname1.org.freedesktop.hostname1"
+    assert request(f"{hostname}.prop.Hostname").json == "gateway1"
+    assert request("org_freedesktop_hostname1.method.GetMachineId", Interface="org.freedesktop.DBus.Peer").json == [
+        (fleet.machines["gateway1"].root / "etc/machine-id").read_text().strip()]
+    assert request(f"{SYSTEMD}.method.GetUnit", ["probe.service"]).json == ["/org/freedesktop/systemd1/unit/probe_2eservice"]
     denied = request(f"{SYSTEMD}.method.Reexecute")
     assert denied.code == 403 and "policy units does not allow it" in denied.error, denied
     record = wait_for(lambda: records(fleet, CALLED, "CBUS_MEMBER=StartUnit"), "the record")[0]
