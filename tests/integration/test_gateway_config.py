@@ -74,6 +74,18 @@ def listens(stack):
         return False
 
 
+class Half(Off):
+    settings = f"user={USER}\n"
+
+
+def test_an_agent_starts_without_its_faulty_gateway():
+    with Half() as half:
+        assert f"{half.config}:4: [gateway]: policy= is missing: say what everybody who may publish to the broker may do: " \
+            "there is no gateway" in half.agent.log()
+        half.nobody_listens()
+        half.stop()
+
+
 def test_a_file_that_others_may_write_has_no_gateway(off):
     off.configure(Gateway.settings)
     wait_for(off.is_served, f"the gateway: {off.agent.log()}")

@@ -7,7 +7,7 @@ import pytest
 from fleet import Fleet
 from machine import MachineError, wait_for
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "integration"))
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "integration"))
 
 from plain import Plain  # noqa: E402
 

@@ -136,6 +136,8 @@ test_misspelt(Fixture *fixture, gconstpointer data)
     assert_refused(fixture, "", "natz", fixture->file);
     write_file(fixture, "[proxy]\nnats=nats://file\n[policy p]\nsee=a.b\n");
     assert_refused(fixture, "", "[policy p]", "[proxy]");
+    write_file(fixture, "[proxy]\nnats=nats://file\n[gateway]\nuser=a\n");
+    assert_refused(fixture, "", "[gateway]", "[proxy]");
     write_file(fixture, "[prxy]\nnats=nats://file\n");
     assert_refused(fixture, "", "[prxy]", "[proxy]");
     write_file(fixture, "nats=nats://file\n");
