@@ -239,6 +239,7 @@ serve_request(Connector *self, GError **error)
         case CBUS_DATAGRAM_RELOAD:
             /* As if it had changed: a user may be there now that was not. */
             g_clear_pointer(&self->text, g_bytes_unref);
+            cbus_policy_file_forget(self->policies);
             self->reread_at = g_get_monotonic_time();
             return TRUE;
         default:

@@ -117,6 +117,12 @@ cbus_policy_file_read(CbusPolicyFile *self, CbusPolicyFault fault, gpointer user
     return TRUE;
 }
 
+void
+cbus_policy_file_forget(CbusPolicyFile *self)
+{
+    g_clear_pointer(&self->policies, cbus_policies_free);
+}
+
 const CbusPolicies *
 cbus_policy_file_policies(const CbusPolicyFile *self)
 {

@@ -21,6 +21,9 @@ gboolean cbus_policy_file_is_watched(const CbusPolicyFile *self);
  * for each fault, with line 0 for the whole file. A file that can not be read, or that others may write, is a
  * fault and has no policies. */
 gboolean cbus_policy_file_read(CbusPolicyFile *self, CbusPolicyFault fault, gpointer user_data);
+/* The next reading counts as another, whatever the file says: a user of [gateway] may be there now that was
+ * not. */
+void cbus_policy_file_forget(CbusPolicyFile *self);
 /* Those of the last reading; borrowed. */
 const CbusPolicies *cbus_policy_file_policies(const CbusPolicyFile *self);
 /* [gateway] of the last reading; borrowed. NULL: there is none, or it is faulty, which was told. */

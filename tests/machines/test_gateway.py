@@ -17,9 +17,9 @@ CALLED = "3e56d66ecb2841848a8e5338d9876c73"
 OPENED = "9489776a77cc430aac8600cb358ee2d4"
 
 
-@pytest.fixture(scope="module")
-def fleet():
-    with Fleet(["gateway1"]) as running:
+@pytest.fixture(scope="module", params=["dbus-daemon", "dbus-broker"])
+def fleet(request):
+    with Fleet(["gateway1"], bus=request.param) as running:
         running.machines["gateway1"].write("etc/systemd/system/probe.service", "[Service]\nExecStart=/bin/sleep 1000\n")
         running.machines["gateway1"].run("systemctl", "daemon-reload")
         yield running
@@ -87,3 +87,22 @@ def test_polkit_decides_for_its_user(fleet, plain):
     assert refused.code == 403 and refused.json["error"].endswith(("InteractiveAuthorizationRequired", "AccessDenied")), refused
     assert "policy units" not in refused.error
     assert records(fleet, OPENED, "CBUS_USER=nobody")[0]["CBUS_UID"] == fleet.machines["gateway1"].run("id", "-u", "nobody").strip()
+
+
+def test_a_user_that_comes_later(fleet, plain):
+    machine = fleet.machines["gateway1"]
+    machine.write("etc/cbus/agent.conf", "[gateway]\nuser=later\npolicy=units\n")
+    log = lambda: machine.run("journalctl", "--no-pager", "-o", "cat", "-u", "cbus-agent", "-n", "20")  # noqa: E731
+    wait_for(lambda: 'there is no user "later" on this machine: there is no gateway' in log(), "the fault")
+
+    def served():
+        try:
+            return plain.request(f"dbus.agent.{fleet.nkeys['gateway1']}.{SYSTEMD}.prop.Version").code == 200
+        except ConnectionError:
+            return False
+
+    wait_for(lambda: not served(), "the other user's gateway to end")
+    machine.run("useradd", "--no-create-home", "later")
+    machine.run("systemctl", "kill", "--kill-who=main", "--signal=HUP", "cbus-agent")
+    wait_for(served, "a gateway as later")
+    assert records(fleet, OPENED, "CBUS_USER=later")
