@@ -13,9 +13,8 @@
 #include "wire/json.h"
 
 #define ERROR_TEXT_MAX 1024
-#define ANSWERS_MAX    (4u * 1024 * 1024) /* bytes that may wait for the server: links wait in the same queue \
-                                           */
-#define ERROR_PREFIX "org.freedesktop.DBus.Error."
+#define ANSWERS_MAX    (4u * 1024 * 1024) /* bytes that wait for the server */
+#define ERROR_PREFIX   "org.freedesktop.DBus.Error."
 
 CbusGatewayCode
 cbus_gateway_code_of(CbusSpan error_name)

@@ -238,7 +238,7 @@ def stats_of(gateway):
 
 
 class Impatient(Gateway):
-    settings = Gateway.settings + "timeout=3\n"
+    settings = Gateway.settings + "timeout=6\n"
 
 
 @pytest.fixture
@@ -251,12 +251,12 @@ def impatient():
 def test_calls_that_hang_are_ended_and_counted(impatient):
     began = time.monotonic()
     hanging = [impatient.plain.begin("request", impatient.subject("Hang")) for _ in range(48)]
-    wait_for(lambda: stats_of(impatient)["data"]["in_flight"] == 48, "all of them to be under way", 2.5)
+    wait_for(lambda: stats_of(impatient)["data"]["in_flight"] == 48, "all of them to be under way", 5.5)
     busy = impatient.plain.request(impatient.subject("Child"))
     refused(busy, 429, ERROR + "LimitsExceeded", "too many requests")
     for number in hanging:
-        refused(impatient.plain.end(number)[0], 504, ERROR + "NoReply", "within 3 s", "not known")
-    assert time.monotonic() - began < 20
+        refused(impatient.plain.end(number)[0], 504, ERROR + "NoReply", "within 6 s", "not known")
+    assert time.monotonic() - began < 30
     # They still wait on the bus: the connection is made anew, and the service sees them go.
     wait_for(lambda: "the connection is made anew" in impatient.agent.log(), "a new connection")
     wait_for(impatient.is_served, "calls again")
