@@ -70,14 +70,22 @@ cbus_machine_name_check(const char *name, gsize len, GError **error)
     return TRUE;
 }
 
-/* What is left of a name when people compare it at a glance. */
+/* What is left of a name when people compare it at a glance: no case, no separators, and one character for
+ * those that many fonts draw alike. */
 static char *
 fold(const char *name)
 {
     GString *out = g_string_sized_new(CBUS_MACHINE_NAME_MAX);
     for (; *name != '\0'; name++) {
-        if (g_ascii_isalnum(*name)) {
-            g_string_append_c(out, g_ascii_tolower(*name));
+        char c = g_ascii_tolower(*name);
+        char before = out->len > 0 ? out->str[out->len - 1] : '\0';
+        if (!g_ascii_isalnum(c)) {
+            continue;
+        }
+        if ((c == 'v' && before == 'v') || (c == 'n' && before == 'r')) {
+            out->str[out->len - 1] = c == 'v' ? 'w' : 'm';
+        } else {
+            g_string_append_c(out, (char)(c == 'l' || c == 'i' ? '1' : c == 'o' ? '0' : c));
         }
     }
     return g_string_free(out, FALSE);

@@ -44,8 +44,8 @@ const CbusKnownMachine *cbus_known_machines_get(const CbusKnownMachines *known, 
 /* Borrowed, NULL when there is none. */
 const CbusKnownMachine *cbus_known_machines_by_key(const CbusKnownMachines *known, const CbusKey *key);
 const CbusKnownMachine *cbus_known_machines_by_name(const CbusKnownMachines *known, const char *name);
-/* The pinned machine whose name NAME could be taken for: case and the separators ._- do not tell names
- * apart. */
+/* The pinned machine whose name NAME could be taken for: case, the separators ._- and characters that look
+ * alike (1 l i, 0 o, w vv, m rn) do not tell names apart. */
 const CbusKnownMachine *cbus_known_machines_resembling(const CbusKnownMachines *known, const char *name);
 
 /* [A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?, and not "U" with four or more base32 characters [A-Z2-7] to

@@ -176,6 +176,11 @@ test_resembling_names_are_found(void)
     g_assert_nonnull(cbus_known_machines_resembling(known, "WEB_1"));
     g_assert_nonnull(cbus_known_machines_resembling(known, "web1"));
     g_assert_null(cbus_known_machines_resembling(known, "web2"));
+    /* In many a font these are one name. */
+    g_assert_nonnull(cbus_known_machines_resembling(known, "webl"));
+    g_assert_nonnull(cbus_known_machines_resembling(known, "WEBI"));
+    g_assert_nonnull(cbus_known_machines_resembling(known, "vveb.1"));
+    g_assert_null(cbus_known_machines_resembling(known, "veb1"));
     g_string_free(faults.told, TRUE);
 }
 
