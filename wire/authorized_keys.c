@@ -3,7 +3,8 @@
  * The format is sshd's, so that operators know it, but what sshd takes and we can not honour is refused
  * rather than skipped: a line that says "only from this host" must never be read as a line that says "from
  * anywhere". A refused line authorizes nobody, and its reason names what to change. The first line of a key
- * counts, even when it is refused: a later line must not undo by accident what an earlier one restricts.
+ * counts, even when it is refused, and even when nothing of it but the key can be made out: a later line must
+ * not undo by accident what an earlier one restricts.
  *
  * Options are tokenised as sshd does it: names without white space, values in double quotes where \" is a
  * quote, commas between them, white space after the last. An option that is not known refuses its line.
@@ -308,6 +309,26 @@ parse_line(CbusSpan span, guint number, char **fault)
     return g_steal_pointer(&line);
 }
 
+/* Bars the keys in a line that is no line: wherever one stands, somebody meant to say something of it. */
+static void
+bar_keys(CbusAuthorizedKeys *keys, CbusSpan span, guint number)
+{
+    while (span.len > 0) {
+        CbusSpan word = take_word(&span);
+        CbusKey key;
+
+        if (word.len > CBUS_AUTHORIZED_LINE_MAX ||
+            !cbus_public_key_parse(word.text, (gssize)word.len, &key, NULL) ||
+            g_hash_table_contains(keys->by_key, &key))
+            continue;
+        CbusAuthorizedLine *line = g_new0(CbusAuthorizedLine, 1);
+        line->number = number;
+        line->key = key;
+        g_hash_table_insert(keys->by_key, &line->key, line);
+        g_ptr_array_add(keys->refused, line);
+    }
+}
+
 static void
 add_line(CbusAuthorizedKeys *keys, CbusSpan span, guint number, CbusAuthorizedFault func, gpointer user_data)
 {
@@ -321,6 +342,8 @@ add_line(CbusAuthorizedKeys *keys, CbusSpan span, guint number, CbusAuthorizedFa
         fault = g_strdup_printf("its key stands on line %u already, and that line counts", earlier->number);
     if (fault != NULL && func != NULL)
         func(number, fault, user_data);
+    if (line == NULL)
+        bar_keys(keys, span, number);
     if (line == NULL || earlier != NULL)
         return;
     g_hash_table_insert(keys->by_key, &line->key, line);

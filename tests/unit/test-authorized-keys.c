@@ -295,6 +295,38 @@ test_refused_first_line_counts_too(void)
     g_free(faults.reason);
 }
 
+/* Also where the options are beyond understanding, the key is in the way of a line below. */
+static void
+test_unreadable_first_line_counts_too(void)
+{
+    static const char *const beginnings[] = {
+        "user=alice ",
+        "user=\"alice\"x ",
+        "user=\"alice\", ",
+        "user=\"a\",user=\"b\" ",
+        "user=\"alice ",
+        "user = \"alice\" ",
+        "policy=\"readonly\";",
+        "a b c ",
+        "from=\"10.0.0.1\",,policy=\"p\" ",
+        "user=\"al\aice\" ",
+    };
+
+    for (guint i = 0; i < G_N_ELEMENTS(beginnings); i++) {
+        g_autofree char *text = g_strdup_printf("%s%s laptop\n%s\n%s\n%s\n", beginnings[i],
+                                                i % 2 == 0 ? ssh_a : nkey_a, ssh_a, nkey_a, ssh_b);
+        Faults faults;
+        g_autoptr(CbusAuthorizedKeys) keys = parse(text, &faults);
+
+        g_test_message("%s", text);
+        g_assert_cmpuint(faults.faults, ==, 3);
+        g_assert_null(cbus_authorized_keys_lookup(keys, &key_a));
+        g_assert_nonnull(cbus_authorized_keys_lookup(keys, &key_b));
+        g_assert_cmpuint(cbus_authorized_keys_size(keys), ==, 1);
+        g_free(faults.reason);
+    }
+}
+
 static void
 test_too_large_authorizes_nobody(void)
 {
@@ -353,6 +385,8 @@ main(int argc, char **argv)
     g_test_add_func("/authorized-keys/nul-does-not-hide-a-line", test_nul_does_not_hide_a_line);
     g_test_add_func("/authorized-keys/first-line-of-a-key-counts", test_first_line_of_a_key_counts);
     g_test_add_func("/authorized-keys/refused-first-line-counts-too", test_refused_first_line_counts_too);
+    g_test_add_func("/authorized-keys/unreadable-first-line-counts-too",
+                    test_unreadable_first_line_counts_too);
     g_test_add_func("/authorized-keys/too-large-authorizes-nobody", test_too_large_authorizes_nobody);
     g_test_add_func("/authorized-keys/digest-follows-the-line", test_digest_follows_the_line);
     status = g_test_run();
