@@ -1,13 +1,13 @@
 /* The authorized-keys file, read safely.
  *
- * Who can write this file decides who gets in, and so does who can rename a folder above it. Hence the walk
- * from "/" down, as sshd's StrictModes does it: every step must belong to root or to us, and be writable by
- * its owner alone. It is done for the absolute name as configured (a symbolic link in a folder of others
- * could be pointed elsewhere) and for the name without links (what the link points at).
+ * Who can write this file decides who gets in, and so does who can rename a folder above it, or a folder
+ * above a symbolic link on the way to it. Hence the walk from "/" down, as sshd's StrictModes does it: every
+ * step must belong to root or to us, and be writable by its owner alone. A link is a step, too, and is then
+ * walked in the same way, so that no part of the way is left out, whatever points to whatever.
  *
- * The order matters: the folders are checked first, then the file is opened without following a link, then
- * what was *opened* is checked. After the folders proved safe nobody but root and us can change what the name
- * means, so that nothing can be swapped between the steps.
+ * The order matters: the way is walked first, then the file is opened without following a link, then what was
+ * *opened* is checked. After the way proved safe nobody but root and us can change what the name means, so
+ * that nothing can be swapped between the steps.
  *
  * A folder that others may write is accepted when it is sticky (as /tmp is): they can add to it, but not
  * replace what is ours. Runs in the connector (and for --check); keeps no state. */
@@ -15,9 +15,11 @@
 #include "wire/authorized_keys.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#define LINKS_MAX 40 /* as the kernel has it */
 
 G_DEFINE_QUARK(cbus_keys_file_error_quark, cbus_keys_file_error)
 
@@ -49,27 +51,64 @@ set_errno(GError **error, const char *path)
     g_set_error(error, CBUS_KEYS_FILE_ERROR, code, "%s: %s: nobody is authorized", path, g_strerror(errno));
 }
 
-/* Checks "/" and each further step of the absolute PATH, the last one included. */
-static gboolean
-check_steps(const char *path, uid_t owner, GError **error)
+/* The way that is still to be walked behind the link at STEP: its target, then REST. */
+static char *
+follow(const char *step, const char *rest, GError **error)
 {
-    g_autofree char *step = g_strdup(path);
+    g_autoptr(GError) failure = NULL;
+    g_autofree char *target = g_file_read_link(step, &failure);
+
+    if (target == NULL) {
+        g_set_error(error, CBUS_KEYS_FILE_ERROR, CBUS_KEYS_FILE_ERROR_IO, "%s: %s: nobody is authorized",
+                    step, failure->message);
+        return NULL;
+    }
+    return g_strconcat(target, "/", rest, NULL);
+}
+
+/* Walks the absolute PATH, checks "/" and every step, and returns the name without links. */
+static char *
+walk(const char *path, uid_t owner, GError **error)
+{
+    g_autofree char *at = g_strdup("/"), *ahead = g_strdup(path);
+    guint links = 0;
     struct stat st;
 
-    for (gsize at = 1;; at++) {
-        if (step[at] != '/' && step[at] != '\0' && at > 1)
-            continue;
-        char kept = step[at];
-        step[at] = '\0';
-        if (lstat(step, &st) != 0) {
-            set_errno(error, step);
-            return FALSE;
+    for (;;) {
+        if (lstat(at, &st) != 0) {
+            set_errno(error, at);
+            return NULL;
         }
-        if (!check_owner_and_mode(step, &st, owner, error))
-            return FALSE;
-        step[at] = kept;
-        if (kept == '\0')
-            return TRUE;
+        if (!check_owner_and_mode(at, &st, owner, error))
+            return NULL;
+        if (S_ISLNK(st.st_mode)) {
+            if (++links > LINKS_MAX) {
+                errno = ELOOP;
+                set_errno(error, path);
+                return NULL;
+            }
+            char *way = follow(at, ahead, error);
+            if (way == NULL)
+                return NULL;
+            char *above = way[0] == '/' ? g_strdup("/") : g_path_get_dirname(at);
+            g_free(at);
+            g_free(ahead);
+            at = above;
+            ahead = way;
+        }
+        char *name = ahead + strspn(ahead, "/");
+        if (*name == '\0')
+            return g_steal_pointer(&at);
+        gsize len = strcspn(name, "/");
+        g_autofree char *step = g_strndup(name, len);
+        char *next = g_str_equal(step, "..")  ? g_path_get_dirname(at)
+                     : g_str_equal(step, ".") ? g_strdup(at)
+                                              : g_build_filename(at, step, NULL);
+        char *rest = g_strdup(name + len);
+        g_free(at);
+        g_free(ahead);
+        at = next;
+        ahead = rest;
     }
 }
 
@@ -124,19 +163,7 @@ GBytes *
 cbus_keys_file_read(const char *file, uid_t owner, GError **error)
 {
     g_autofree char *absolute = g_canonicalize_filename(file, NULL);
-    g_autofree char *folder = g_path_get_dirname(absolute);
-    char *real = NULL; /* malloc'ed by realpath */
-    GBytes *bytes = NULL;
+    g_autofree char *real = walk(absolute, owner, error);
 
-    if (!check_steps(folder, owner, error))
-        return NULL;
-    if ((real = realpath(absolute, NULL)) == NULL) {
-        set_errno(error, absolute);
-        return NULL;
-    }
-    g_autofree char *real_folder = g_path_get_dirname(real);
-    if (check_steps(absolute, owner, error) && check_steps(real_folder, owner, error))
-        bytes = read_checked(real, owner, error);
-    free(real);
-    return bytes;
+    return real != NULL ? read_checked(real, owner, error) : NULL;
 }

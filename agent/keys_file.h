@@ -13,8 +13,8 @@ typedef enum {
 #define CBUS_KEYS_FILE_ERROR (cbus_keys_file_error_quark())
 GQuark cbus_keys_file_error_quark(void);
 
-/* Reads FILE when it and every folder above it, by its name as given and by its name without symbolic links,
- * belong to root or to OWNER, and neither group nor others may write them (a sticky folder of root or OWNER
- * is fine: what is in it stays whose it is). Returns: (transfer full), or NULL with an error that names the
+/* Reads FILE when it and every folder and symbolic link on the way to it belong to root or to OWNER, and
+ * neither group nor others may write them (a sticky folder of root or OWNER is fine: what is in it stays
+ * whose it is). Returns: (transfer full), or NULL with an error that names the
  * path at fault. Any thread; blocks on the file system. */
 GBytes *cbus_keys_file_read(const char *file, uid_t owner, GError **error) G_GNUC_WARN_UNUSED_RESULT;

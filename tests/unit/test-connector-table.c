@@ -110,6 +110,62 @@ test_linked_file_is_seen(Fixture *fixture, gconstpointer data)
         iterate_until(fixture, &fixture->tables, fixture->tables + 1);
 }
 
+/* Reloads until KEY is, or is not, in the table. */
+static void
+reload_until(Fixture *fixture, const CbusKey *key, gboolean wanted)
+{
+    do {
+        cbus_connector_client_reload(fixture->client);
+        iterate_until(fixture, &fixture->tables, fixture->tables + 1);
+    } while ((cbus_connector_client_lookup(fixture->client, key) != NULL) != wanted);
+}
+
+/* A link by way of a link: who may write the folder in between decides, too. */
+static void
+test_every_link_on_the_way_counts(Fixture *fixture, gconstpointer data)
+{
+    g_autofree char *loose = g_build_filename(fixture->folder, "loose", NULL);
+    g_autofree char *safe = g_build_filename(fixture->folder, "safe", NULL);
+    g_autofree char *between = g_build_filename(loose, "between", NULL);
+    g_autofree char *target = g_build_filename(safe, "keys", NULL);
+
+    g_assert_cmpint(g_mkdir(loose, 0755), ==, 0);
+    g_assert_cmpint(g_mkdir(safe, 0755), ==, 0);
+    g_assert_cmpint(g_rename(fixture->keys_file, target), ==, 0);
+    g_assert_cmpint(symlink("../safe/./keys", between), ==, 0);
+    g_assert_cmpint(symlink("loose/between", fixture->keys_file), ==, 0);
+    reload_until(fixture, &key_a, TRUE);
+    g_assert_cmpint(g_chmod(loose, 0777), ==, 0);
+    reload_until(fixture, &key_a, FALSE);
+    g_assert_cmpint(g_chmod(loose, 01777), ==, 0);
+    reload_until(fixture, &key_a, TRUE);
+    if (geteuid() == 0) {
+        g_assert_cmpint(lchown(between, 65534, 65534), ==, 0);
+        reload_until(fixture, &key_a, FALSE);
+        g_assert_cmpint(lchown(between, 0, 0), ==, 0);
+        g_assert_cmpint(lchown(safe, 65534, 65534), ==, 0);
+        reload_until(fixture, &key_a, FALSE);
+        g_assert_cmpint(lchown(safe, 0, 0), ==, 0);
+        reload_until(fixture, &key_a, TRUE);
+    }
+    /* A circle ends, and so does a link to nothing. */
+    g_assert_cmpint(g_unlink(between), ==, 0);
+    g_assert_cmpint(symlink("../authorized_keys", between), ==, 0);
+    reload_until(fixture, &key_a, FALSE);
+    g_assert_cmpint(g_unlink(between), ==, 0);
+    g_assert_cmpint(symlink("../nowhere", between), ==, 0);
+    reload_until(fixture, &key_a, FALSE);
+}
+
+static void
+test_folder_of_somebody_else_authorizes_nobody(Fixture *fixture, gconstpointer data)
+{
+    g_assert_cmpint(chown(fixture->folder, 65534, 65534), ==, 0);
+    reload_until(fixture, &key_a, FALSE);
+    g_assert_cmpint(chown(fixture->folder, 0, 0), ==, 0);
+    reload_until(fixture, &key_a, TRUE);
+}
+
 #define ADD(name, test) g_test_add("/connector-table/" name, Fixture, NULL, set_up_client, test, tear_down)
 
 int
@@ -127,6 +183,9 @@ main(int argc, char **argv)
     ADD("large-tables-arrive-whole", test_large_tables_arrive_whole);
     ADD("replaced-folder-is-seen", test_replaced_folder_is_seen);
     ADD("linked-file-is-seen", test_linked_file_is_seen);
+    ADD("every-link-on-the-way-counts", test_every_link_on_the_way_counts);
+    if (geteuid() == 0)
+        ADD("folder-of-somebody-else-authorizes-nobody", test_folder_of_somebody_else_authorizes_nobody);
     status = g_test_run();
     g_free(line_a);
     g_free(line_b);
