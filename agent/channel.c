@@ -295,16 +295,24 @@ refuse_tree(CbusAgentChannel *self, guint32 request, const char *name, const cha
     tree_answer(self->reply->data, self->reply->len, self);
 }
 
+static gboolean
+may_look(const char *destination, const char *path, gpointer user_data)
+{
+    const CbusAgentChannel *self = user_data;
+
+    return self->filter == NULL || cbus_filter_shows(self->filter, destination, path);
+}
+
 static void
 walk(CbusAgentChannel *self, guint32 request, const char *destination)
 {
-    if (self->filter != NULL && !cbus_filter_shows(self->filter, destination)) {
+    if (!may_look(destination, "/", self)) {
         refuse_tree(self, request, CBUS_DBUS_ERROR("NameHasNoOwner"),
                     "nobody owns this name now, and browsing does not start a service");
         return;
     }
     if (self->walker == NULL)
-        self->walker = cbus_walker_new(self->host->loop, self->bus, tree_answer, self);
+        self->walker = cbus_walker_new(self->host->loop, self->bus, may_look, tree_answer, self);
     cbus_walker_start(self->walker, request, destination);
 }
 

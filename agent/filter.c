@@ -437,12 +437,12 @@ cbus_filter_from_bus(CbusFilter *self, const CbusMessage *message, const guint8 
 }
 
 gboolean
-cbus_filter_shows(const CbusFilter *self, const char *name)
+cbus_filter_shows(const CbusFilter *self, const char *name, const char *path)
 {
     const CbusFacts look = {.type = CBUS_MESSAGE_CALL,
                             .flags = CBUS_FLAG_NO_AUTO_START,
                             .destination = cbus_span(name),
-                            .path = CBUS_SPAN_LITERAL("/"),
+                            .path = cbus_span(path),
                             .interface = CBUS_SPAN_LITERAL(DRIVER ".Introspectable"),
                             .member = CBUS_SPAN_LITERAL("Introspect")};
     CbusJudge judge = judge_of(self);

@@ -42,6 +42,6 @@ void cbus_filter_set_policy(CbusFilter *filter, const CbusPolicy *policy);
 gboolean cbus_filter_from_client(CbusFilter *filter, const CbusMessage *message, const guint8 *data);
 /* A message of the bus, its body checked. May end the channel: touch nothing afterwards. */
 void cbus_filter_from_bus(CbusFilter *filter, const CbusMessage *message, const guint8 *data);
-/* TRUE if the objects of NAME, when it runs, may be walked. Once ready. */
-gboolean cbus_filter_shows(const CbusFilter *filter, const char *name);
+/* TRUE if the object at PATH of NAME, when it runs, may be introspected. Once ready. */
+gboolean cbus_filter_shows(const CbusFilter *filter, const char *name, const char *path);
 gboolean cbus_filter_is_ready(const CbusFilter *filter);

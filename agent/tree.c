@@ -7,7 +7,8 @@
  * is cut short by a limit or by the clock has the upper levels whole.
  *
  * The calls are made on the channel's own connection, with serials that the channel keeps for us, so that
- * the bus applies the same policy to them as to the caller's. Replies are taken out of the stream; whoever
+ * the bus applies the same policy to them as to the caller's. Ours does, too: an object that the caller could
+ * not introspect by itself is left out, with all below it. Replies are taken out of the stream; whoever
  * answers late finds no call and is dropped.
  *
  * Services are hostile: documents are bounded by cbus_tree_add, objects and bytes too, levels to 32, what is
@@ -46,6 +47,7 @@ typedef struct {
 struct _CbusWalker {
     CbusLoop *loop;
     CbusBus *bus;
+    CbusWalkerMay may;
     CbusWalkerFunc func;
     gpointer user_data;
     guint32 serial;
@@ -184,7 +186,8 @@ found_child(const char *name, gpointer user_data)
         return;
     }
     char *path = g_strconcat(is_root ? "" : below->parent, "/", name, NULL);
-    if (g_hash_table_add(walk->seen, path))
+    gboolean may = walk->walker->may(walk->destination, path, walk->walker->user_data);
+    if (g_hash_table_add(walk->seen, path) && may)
         g_queue_push_tail(&walk->paths, g_strdup(path));
 }
 
@@ -300,12 +303,13 @@ cbus_walker_take(CbusWalker *self, const CbusMessage *message)
 }
 
 CbusWalker *
-cbus_walker_new(CbusLoop *loop, CbusBus *bus, CbusWalkerFunc func, gpointer user_data)
+cbus_walker_new(CbusLoop *loop, CbusBus *bus, CbusWalkerMay may, CbusWalkerFunc func, gpointer user_data)
 {
     CbusWalker *self = g_new0(CbusWalker, 1);
 
     self->loop = loop;
     self->bus = bus;
+    self->may = may;
     self->func = func;
     self->user_data = user_data;
     self->serial = CBUS_WALKER_SERIAL;

@@ -7,11 +7,15 @@
 #define CBUS_WALKER_SERIAL 0xC0000000u
 
 typedef struct _CbusWalker CbusWalker;
+/* Whether the object at PATH of DESTINATION may be looked at. */
+typedef gboolean (*CbusWalkerMay)(const char *destination, const char *path, gpointer user_data);
 /* ANSWER: as cbus_link_send_tree_answer() takes it; borrowed. */
 typedef void (*CbusWalkerFunc)(const guint8 *answer, gsize len, gpointer user_data);
 
-/* Walks on BUS, which must outlive it and have said Hello before the first walk. */
-CbusWalker *cbus_walker_new(CbusLoop *loop, CbusBus *bus, CbusWalkerFunc func, gpointer user_data);
+/* Walks on BUS, which must outlive it and have said Hello before the first walk. MAY is asked for each object
+ * but the root. */
+CbusWalker *cbus_walker_new(CbusLoop *loop, CbusBus *bus, CbusWalkerMay may, CbusWalkerFunc func,
+                            gpointer user_data);
 void cbus_walker_free(CbusWalker *walker); /* walks that are not done end unanswered */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CbusWalker, cbus_walker_free)
 

@@ -1,9 +1,11 @@
 """Policies on real buses: what a key's policy="NAME" lets through a portal and the mirror, and what it hides."""
 import contextlib
 import os
+import struct
 import subprocess
 import sys
 
+import handmade
 import pytest
 from gi.repository import GLib
 
@@ -202,6 +204,28 @@ def test_the_mirror_shows_what_may_be_seen(judged):
     assert judged.error("Sender")[0] == DENIED
     assert judged.error("Sender", service=OTHER)[0] in (UNKNOWN, "org.freedesktop.DBus.Error.UnknownObject")
     assert "com.example.Test" in judged.introspect(judged.path(ONE, PATH))
+
+
+def test_a_tree_holds_no_object_that_could_not_be_introspected(own_judged):
+    """TREE reads a whole service in one answer: what the policy denies by its path is not in it either."""
+    own_judged.configure(f"[policy operator]\ntalk={ONE}\ndeny={ONE}=*@{PATH}/child/*\n")
+    client = own_judged.portal()
+
+    def denied():
+        with contextlib.suppress(GLib.Error):
+            client.call(ONE, PATH, TEST, "Sender")
+            return client.error(ONE, PATH + "/child", "org.freedesktop.DBus.Introspectable", "Introspect")[0] == DENIED
+
+    wait_for(denied, "the new policy")
+    machine, key = (handmade.key_of(file) for file in (own_judged.machine_key, own_judged.operator_key))
+    with contextlib.closing(handmade.Operator(own_judged.nats.port, handmade.vectors.public(machine), key)) as operator:
+        operator.link()
+        operator.open_channel()
+        operator.send(operator.session.seal(handmade.vectors.record(handmade.TREE, struct.pack(">I", 7) + handmade.text(ONE), 1)))
+        _record, channel, answer = operator.records(handmade.TREE)
+    assert channel == 1 and answer[:5] == struct.pack(">IB", 7, 1)
+    assert handmade.text(PATH) in answer
+    assert handmade.text(PATH + "/child") not in answer and handmade.text(PATH + "/child/deeper") not in answer
 
 
 def test_a_policy_that_is_gone_ends_the_link(own_judged):

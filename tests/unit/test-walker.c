@@ -20,6 +20,7 @@ typedef struct {
     /* How the service behaves. */
     GHashTable *documents; /* path → XML */
     const char *endless;   /* the document of every path that has none of its own */
+    const char *hidden;    /* a path that may not be looked at */
     gboolean no_owner, damaged, silent;
     guint calls, held, most_held;
     gboolean holding; /* Introspect calls are gathered, and answered by release() */
@@ -125,6 +126,14 @@ on_answer(const guint8 *answer, gsize len, gpointer user_data)
     g_byte_array_append(fixture->answer, answer, len);
 }
 
+static gboolean
+may_look(const char *destination, const char *path, gpointer user_data)
+{
+    const Fixture *fixture = user_data;
+
+    return g_strcmp0(path, fixture->hidden) != 0;
+}
+
 static void
 set_up(Fixture *fixture, gconstpointer data)
 {
@@ -144,7 +153,7 @@ set_up(Fixture *fixture, gconstpointer data)
     fixture->theirs = cbus_bus_new(&fixture->loop, pair[1], CBUS_BUS_NO_AUTH, 0, CBUS_MESSAGE_MAX,
                                    CBUS_MESSAGE_MAX, &theirs, fixture, &error);
     g_assert_no_error(error);
-    fixture->walker = cbus_walker_new(&fixture->loop, fixture->ours, on_answer, fixture);
+    fixture->walker = cbus_walker_new(&fixture->loop, fixture->ours, may_look, on_answer, fixture);
     fixture->answer = g_byte_array_new();
     fixture->documents = g_hash_table_new(g_str_hash, g_str_equal);
     fixture->pending = g_array_new(FALSE, FALSE, sizeof(Pending));
@@ -229,6 +238,24 @@ test_object_with_error_is_left_out(Fixture *fixture, gconstpointer data)
     g_autoptr(CbusTree) tree = walk(fixture, &name, &message);
     g_assert_cmpuint(cbus_tree_size(tree), ==, 2);
     g_assert_null(cbus_tree_lookup(tree, "/gone", NULL));
+}
+
+/* What the caller may not introspect by itself, with all that is below. */
+static void
+test_what_may_not_be_looked_at_is_left_out(Fixture *fixture, gconstpointer data)
+{
+    g_autofree char *name = NULL, *message = NULL;
+
+    put(fixture, "/", "<node><node name='here'/><node name='secret'/></node>");
+    put(fixture, "/here", "<node/>");
+    put(fixture, "/secret", "<node><node name='below'/></node>");
+    put(fixture, "/secret/below", "<node/>");
+    fixture->hidden = "/secret";
+    g_autoptr(CbusTree) tree = walk(fixture, &name, &message);
+    g_assert_cmpuint(cbus_tree_size(tree), ==, 2);
+    g_assert_nonnull(cbus_tree_lookup(tree, "/here", NULL));
+    g_assert_null(cbus_tree_lookup(tree, "/secret", NULL));
+    g_assert_cmpuint(fixture->calls, ==, 3);
 }
 
 static void
@@ -393,6 +420,7 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     ADD("whole-service", test_whole_service);
     ADD("object-with-error-is-left-out", test_object_with_error_is_left_out);
+    ADD("what-may-not-be-looked-at-is-left-out", test_what_may_not_be_looked_at_is_left_out);
     ADD("error-of-root-is-the-answer", test_error_of_root_is_the_answer);
     ADD("no-owner-is-not-started", test_no_owner_is_not_started);
     ADD("damaged-reply-is-no-document", test_damaged_reply_is_no_document);
