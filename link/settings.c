@@ -4,7 +4,8 @@
  * Every setting is a string; the ones without argument are "true" or unset. The table is the whole truth:
  * it makes the options that --help shows, the environment variables that are looked at, and the keys that a
  * file may hold. A key or a group that the table does not know is refused with file, group and key: a
- * misspelt setting that is silently ignored is a security setting that silently does not apply.
+ * misspelt setting that is silently ignored is a security setting that silently does not apply. So is one of
+ * two that contradict each other; faults name their line.
  *
  * Of the default files the first that exists counts, whole; a file that exists and can not be read or parsed
  * is an error and never skipped. With --config only that file counts. An empty environment variable is an
@@ -15,6 +16,7 @@
 #include "link/settings.h"
 #include <gio/gio.h>
 #include <locale.h>
+#include <string.h>
 
 struct _CbusSettings {
     GHashTable *values; /* name → value, both owned */
@@ -99,28 +101,72 @@ is_read_elsewhere(const char *in_group, const char *group)
            (g_str_has_prefix(in_group, "policy ") || g_str_equal(in_group, "gateway"));
 }
 
-static gboolean
-check_keys(GKeyFile *key_file, const char *file, const CbusSetting *table, const char *group, GError **error)
-{
-    g_auto(GStrv) groups = g_key_file_get_groups(key_file, NULL);
-    g_auto(GStrv) keys = NULL;
+/* Where the lines of a file are. */
+typedef struct {
+    const CbusSetting *table;
+    const char *group; /* ours */
+    gboolean inside, skipping;
+    GHashTable *seen; /* keys of ours so far → their line */
+} Place;
 
-    for (char **g = groups; *g != NULL; g++) {
-        if (!g_str_equal(*g, group) && !is_read_elsewhere(*g, group)) {
-            g_set_error(error, G_KEY_FILE_ERROR, G_KEY_FILE_ERROR_GROUP_NOT_FOUND,
-                        "%s: unknown group [%s]: settings belong in [%s]", file, *g, group);
-            return FALSE;
-        }
-    }
-    if (!g_key_file_has_group(key_file, group))
-        return TRUE;
-    keys = g_key_file_get_keys(key_file, group, NULL, error);
-    if (keys == NULL)
-        return FALSE;
-    for (char **key = keys; *key != NULL; key++) {
-        if (find_setting(table, *key) == NULL) {
-            g_set_error(error, G_KEY_FILE_ERROR, G_KEY_FILE_ERROR_KEY_NOT_FOUND,
-                        "%s: [%s] has an unknown key '%s': see --help for the settings", file, group, *key);
+/* "[NAME]" of a file. Returns what is wrong with it, or NULL. */
+static char *
+enter_group(Place *place, char *line)
+{
+    gsize len = strlen(line);
+
+    if (line[len - 1] != ']')
+        return g_strdup_printf("'%s' is no group: expected [%s]", line, place->group);
+    line[len - 1] = '\0';
+    place->inside = g_str_equal(line + 1, place->group);
+    place->skipping = !place->inside && is_read_elsewhere(line + 1, place->group);
+    if (place->inside || place->skipping)
+        return NULL;
+    return g_strdup_printf("unknown group [%s]: settings belong in [%s]", line + 1, place->group);
+}
+
+/* "KEY=VALUE" of a file. Returns what is wrong with it, or NULL. */
+static char *
+take_setting(Place *place, char *line, guint number)
+{
+    char *equals = strchr(line, '=');
+    gpointer earlier;
+
+    if (equals == NULL)
+        return g_strdup_printf("'%s' is neither NAME=VALUE nor [GROUP]", line);
+    *equals = '\0';
+    g_strchomp(line);
+    if (!place->inside)
+        return g_strdup_printf("'%s' stands before any group: settings belong in [%s]", line, place->group);
+    if (find_setting(place->table, line) == NULL)
+        return g_strdup_printf("[%s] has an unknown key '%s': see --help for the settings", place->group,
+                               line);
+    if (g_hash_table_lookup_extended(place->seen, line, NULL, &earlier))
+        return g_strdup_printf("'%s' stands on line %u already", line, GPOINTER_TO_UINT(earlier));
+    g_hash_table_insert(place->seen, line, GUINT_TO_POINTER(number));
+    return NULL;
+}
+
+/* Looks at each line before GKeyFile does, which counts no lines and takes the last of two. */
+static gboolean
+check_lines(const char *text, const char *file, const CbusSetting *table, const char *group, GError **error)
+{
+    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+    g_autoptr(GHashTable) seen = g_hash_table_new(g_str_hash, g_str_equal);
+    Place place = {.table = table, .group = group, .seen = seen};
+
+    for (guint i = 0; lines[i] != NULL; i++) {
+        char *line = g_strstrip(lines[i]);
+        g_autofree char *fault = NULL;
+
+        if (*line == '\0' || *line == '#')
+            continue;
+        if (*line == '[')
+            fault = enter_group(&place, line);
+        else if (!place.skipping)
+            fault = take_setting(&place, line, i + 1);
+        if (fault != NULL) {
+            g_set_error(error, G_KEY_FILE_ERROR, G_KEY_FILE_ERROR_PARSE, "%s:%u: %s", file, i + 1, fault);
             return FALSE;
         }
     }
@@ -134,6 +180,8 @@ load_file(const CbusSetting *table, const char *group, const char *config, const
 {
     g_autoptr(GKeyFile) key_file = g_key_file_new();
     const char *file = config;
+    g_autofree char *text = NULL;
+    gsize len = 0;
 
     for (; file == NULL && files != NULL && *files != NULL; files++) {
         if (g_file_test(*files, G_FILE_TEST_EXISTS))
@@ -141,12 +189,21 @@ load_file(const CbusSetting *table, const char *group, const char *config, const
     }
     if (file == NULL)
         return TRUE;
-    if (!g_key_file_load_from_file(key_file, file, G_KEY_FILE_NONE, error)) {
+    if (!g_file_get_contents(file, &text, &len, error)) {
         g_prefix_error(error, "%s: ", file);
         return FALSE;
     }
-    if (!check_keys(key_file, file, table, group, error))
+    if (strlen(text) != len) {
+        g_set_error(error, G_KEY_FILE_ERROR, G_KEY_FILE_ERROR_PARSE, "%s: no text: there is a NUL in it",
+                    file);
         return FALSE;
+    }
+    if (!check_lines(text, file, table, group, error))
+        return FALSE;
+    if (!g_key_file_load_from_data(key_file, text, len, G_KEY_FILE_NONE, error)) {
+        g_prefix_error(error, "%s: ", file);
+        return FALSE;
+    }
     *out = g_steal_pointer(&key_file);
     *name = g_strdup(file);
     return TRUE;

@@ -142,6 +142,14 @@ test_misspelt(Fixture *fixture, gconstpointer data)
     assert_refused(fixture, "", "[prxy]", "[proxy]");
     write_file(fixture, "nats=nats://file\n");
     assert_refused(fixture, "", fixture->file, "");
+    write_file(fixture, "\n# x\n[proxy]\n key = /k\n[proxy]\nkey=/other\n");
+    assert_refused(fixture, "", "proxy.conf:6: ", "line 4");
+    write_file(fixture, "[proxy]\r\nkey=/k\r\nnatz=x\r\n");
+    assert_refused(fixture, "", "proxy.conf:3: ", "'natz'");
+    write_file(fixture, "[proxy]\nkey\n");
+    assert_refused(fixture, "", "proxy.conf:2: ", "NAME=VALUE");
+    write_file(fixture, "[proxy\nkey=/k\n");
+    assert_refused(fixture, "", "proxy.conf:1: ", "[proxy]");
     write_file(fixture, "[proxy]\nknown-only=maybe\n");
     assert_refused(fixture, "", "maybe", "known-only");
     write_file(fixture, "");
