@@ -25,6 +25,17 @@ cbus_cli_complain(const char *format, ...)
     g_printerr("cbus: %s\n", escaped);
 }
 
+/* "Usage:" and its line: the help up to its first empty line. */
+static void
+show_usage(GOptionContext *context)
+{
+    g_autofree char *help = g_option_context_get_help(context, TRUE, NULL);
+    g_auto(GStrv) lines = g_strsplit(help, "\n", -1);
+
+    for (char **line = lines; *line != NULL && **line != '\0'; line++)
+        g_printerr("%s\n", *line);
+}
+
 gboolean
 cbus_cli_parse(GOptionContext *context, int *argc, char ***argv, int least, int most)
 {
@@ -41,14 +52,11 @@ cbus_cli_parse(GOptionContext *context, int *argc, char ***argv, int least, int 
         (*argc)--;
     }
     if (*argc - 1 < least || *argc - 1 > most) {
-        g_autofree char *help = g_option_context_get_help(context, TRUE, NULL);
-        const char *end = g_strstr_len(help, -1, "\n\n"); /* after "Usage:" and its line */
-
         if (*argc - 1 < least)
             cbus_cli_complain("too few arguments");
         else
             cbus_cli_complain("too many arguments: \"%s\"", (*argv)[most + 1]);
-        g_printerr("%.*s\n", end != NULL ? (int)(end - help) : 0, help);
+        show_usage(context);
         return FALSE;
     }
     return TRUE;

@@ -36,6 +36,10 @@ typedef struct {
     guint beat_ms; /* how often a silent connection is looked at; 0: 6 000 */
 } CbusNatsOptions; /* all copied */
 
+/* Whether a connection could be tried with OPTIONS: URLs are good, files can be read by who we are now and
+ * hold what they should. Blocks; connects to nobody. */
+gboolean cbus_nats_options_check(const CbusNatsOptions *options, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
 typedef struct {
     void (*up)(CbusNats *nats, gpointer user_data); /* connected; subscriptions are in place */
     void (*down)(CbusNats *nats, const GError *reason,

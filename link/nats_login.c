@@ -17,6 +17,7 @@
  * Trust: the options are the operator's; the nonce is the broker's and hostile. Errors name URLs without
  * their credentials. All but the signer's lock is constant after cbus_nats_login_new(). */
 #include "link/nats_login.h"
+#include "link/nats_url.h"
 #include "link/signer.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -27,16 +28,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define DEFAULT_PORT 4222
-#define JWT_MAX      (64 * 1024)
-#define FILE_MAX     (1024 * 1024)
+#define JWT_MAX  (64 * 1024)
+#define FILE_MAX (1024 * 1024)
 /* What one read may take: a packet of any size and what came with it, so that the library seldom has to put a
  * message together from pieces. Never below 16 KiB: OpenSSL would keep the rest of a record. */
 #define READ_BYTES (256 * 1024)
 #define JWT_BEGIN  "-----BEGIN NATS USER JWT-----"
 
 struct _CbusNatsLogin {
-    GPtrArray *urls; /* char *, as given */
+    GPtrArray *urls; /* char *, with their schemes */
     GArray *ports;   /* guint16 */
     gboolean in_url; /* some URL holds a login */
     char *servers, *name, *creds_file, *jwt_file, *ca_file, *cert_file, *cert_key_file, *nkey_file;
@@ -49,39 +49,6 @@ struct _CbusNatsLogin {
 
 G_DEFINE_QUARK(cbus_nats_error_quark, cbus_nats_error)
 
-/* Of "[scheme://][user[:password]@]host[:port][/…]". SHOWN: without the credentials. */
-static gboolean
-parse_url(const char *url, char **shown, guint16 *port, GError **error)
-{
-    const char *scheme_end = g_strstr_len(url, -1, "://");
-    const char *rest = scheme_end != NULL ? scheme_end + 3 : url;
-    g_autofree char *scheme = scheme_end != NULL ? g_strndup(url, scheme_end - url) : g_strdup("nats");
-    const char *at = strrchr(rest, '@');
-    g_autofree char *host = g_strndup(at != NULL ? at + 1 : rest, strcspn(at != NULL ? at + 1 : rest, "/"));
-    const char *colon = strrchr(host, ':');
-    guint64 number = DEFAULT_PORT;
-
-    if (!g_str_equal(scheme, "nats") && !g_str_equal(scheme, "tls")) {
-        g_set_error(error, CBUS_NATS_ERROR, CBUS_NATS_ERROR_OPTIONS,
-                    "NATS server '%s://%s': the scheme is nats or tls", scheme, host);
-        return FALSE;
-    }
-    if (colon != NULL && strchr(colon, ']') == NULL &&
-        !g_ascii_string_to_unsigned(colon + 1, 10, 1, G_MAXUINT16, &number, NULL)) {
-        g_set_error(error, CBUS_NATS_ERROR, CBUS_NATS_ERROR_OPTIONS,
-                    "NATS server '%s://%s': the port is a number from 1 to 65535", scheme, host);
-        return FALSE;
-    }
-    if (*host == '\0' || colon == host) {
-        g_set_error(error, CBUS_NATS_ERROR, CBUS_NATS_ERROR_OPTIONS, "NATS server '%s://%s': no host", scheme,
-                    host);
-        return FALSE;
-    }
-    *shown = g_strdup_printf("%s://%s", scheme, host);
-    *port = (guint16)number;
-    return TRUE;
-}
-
 static gboolean
 parse_urls(CbusNatsLogin *login, const char *urls, GError **error)
 {
@@ -90,13 +57,14 @@ parse_urls(CbusNatsLogin *login, const char *urls, GError **error)
 
     for (char **word = words; *word != NULL; word++) {
         g_autofree char *shown = NULL;
+        char *whole = NULL;
         guint16 port;
 
         if (*g_strstrip(*word) == '\0')
             continue;
-        if (!parse_url(*word, &shown, &port, error))
+        if (!cbus_nats_url_parse(*word, &shown, &whole, &port, error))
             return FALSE;
-        g_ptr_array_add(login->urls, g_strdup(*word));
+        g_ptr_array_add(login->urls, whole);
         g_array_append_val(login->ports, port);
         login->in_url |= strchr(*word, '@') != NULL;
         g_string_append_printf(servers, "%s%s", servers->len > 0 ? ", " : "", shown);
@@ -227,15 +195,20 @@ on_sign(char **text, unsigned char **signature, int *len, const char *nonce, voi
     return NATS_OK;
 }
 
-/* The token itself: the line after the BEGIN mark, or the whole file. */
+/* The token itself: the first line with something in it, or the first below the BEGIN mark if there is one.
+ */
 static char *
 jwt_of(const char *text)
 {
-    const char *mark = g_strstr_len(text, -1, JWT_BEGIN);
-    const char *start = mark != NULL ? mark + strlen(JWT_BEGIN) : text;
+    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+    char **line = lines;
 
-    start += strspn(start, " \t\r\n-");
-    return g_strndup(start, strcspn(start, " \t\r\n"));
+    for (guint i = 0; lines[i] != NULL; i++)
+        if (g_str_equal(g_strstrip(lines[i]), JWT_BEGIN))
+            line = &lines[i + 1];
+    while (*line != NULL && **line == '\0')
+        line++;
+    return g_strdup(*line);
 }
 
 static natsStatus
@@ -430,6 +403,16 @@ cbus_nats_login_options(CbusNatsLogin *login, GError **error)
     return options;
 }
 
+gboolean
+cbus_nats_options_check(const CbusNatsOptions *options, GError **error)
+{
+    g_autoptr(CbusNatsLogin) login = cbus_nats_login_new(options, error);
+    natsOptions *made = login != NULL ? cbus_nats_login_options(login, error) : NULL;
+
+    natsOptions_Destroy(made);
+    return made != NULL;
+}
+
 char *
 cbus_nats_login_describe(const CbusNatsLogin *login)
 {
@@ -467,9 +450,9 @@ cbus_nats_login_has_port(const CbusNatsLogin *login, guint16 port)
 const char *
 cbus_nats_plain(const char *text)
 {
-    const char *end = text != NULL && *text == '(' ? g_strstr_len(text, -1, "): ") : NULL;
+    const char *end = text != NULL && *text == '(' ? text + strcspn(text, ")") : NULL;
 
-    return end != NULL ? end + strlen("): ") : text;
+    return end != NULL && g_str_has_prefix(end, "): ") ? end + strlen("): ") : text;
 }
 
 const char *
