@@ -1,7 +1,8 @@
-/* cbus-agent --check: are the files in order? */
+/* cbus-agent --check: are the settings and the files in order? */
 #pragma once
-#include <glib.h>
+#include "link/settings.h"
 
-/* Says on standard error what is wrong with the key file, with authorized-keys and with the policies of
- * CONFIG (may be NULL), with line numbers. TRUE: nothing. */
-gboolean cbus_check(const char *key_file, const char *authorized_keys, const char *config);
+/* Says on standard error all that is wrong with SETTINGS, with the key file, with authorized-keys, with the
+ * policies and with the files that the NATS login needs; with line numbers where there are lines. TRUE:
+ * nothing is. Forks; before any thread. */
+gboolean cbus_check(const CbusSettings *settings);

@@ -17,6 +17,7 @@
 #include "agent/check_policy.h"
 #include "agent/notify.h"
 #include "agent/sandbox.h"
+#include "agent/user_child.h"
 #include "link/log.h"
 #include "link/nats_context.h"
 #include "link/process.h"
@@ -57,7 +58,7 @@ static const CbusSetting settings_table[] = {
      "journal|stderr|off"},
     {"audit-failure", NULL, "deny", "What happens to a call that can not be recorded", "deny|ignore"},
     {"log-level", "LOG_LEVEL", "1", "0 warnings, 1 info, 2 debug", "LEVEL"},
-    {"check", NULL, NULL, "Check key and authorized-keys files, then exit", NULL},
+    {"check", NULL, NULL, "Check the settings and every file that they name, then exit", NULL},
     {"check-policy", NULL, NULL, "Say whether, and by which line, KEY may call this, then exit",
      "KEY DEST PATH INTERFACE MEMBER"},
     {"version", NULL, NULL, "Print the version and exit", NULL},
@@ -194,18 +195,6 @@ run_network(const CbusSettings *settings, const CbusConnectorEnds *ends, const C
     return done ? 0 : 1;
 }
 
-/* Only root can make connections of others. */
-static gboolean
-check_default_user(const char *user, GError **error)
-{
-    if (user == NULL || geteuid() == 0 || g_str_equal(user, g_get_user_name()))
-        return TRUE;
-    g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
-                "default-user %s: only an agent that root starts can connect to the bus as another user",
-                user);
-    return FALSE;
-}
-
 static int
 start(const CbusSettings *settings, const sigset_t *blocked)
 {
@@ -225,7 +214,7 @@ start(const CbusSettings *settings, const sigset_t *blocked)
     CbusSandboxUser user = {0};
     int signals;
 
-    if (info == NULL || !check_default_user(connector.user, &error) ||
+    if (info == NULL || !cbus_user_child_judge_default(connector.user, &error) ||
         !cbus_nats_options_from_settings(settings, &context, &nats, &error) ||
         !cbus_audit_options_parse(cbus_settings_get(settings, "audit"),
                                   cbus_settings_get(settings, "audit-failure"), &audit, &error))
@@ -287,8 +276,7 @@ main(int argc, char **argv)
         return 1;
     }
     if (cbus_settings_flag(settings, "check"))
-        return !cbus_check(cbus_settings_get(settings, "key"), cbus_settings_get(settings, "authorized-keys"),
-                           cbus_settings_file(settings));
+        return !cbus_check(settings);
     if (asked)
         return cbus_check_policy(cbus_settings_get(settings, "authorized-keys"), cbus_settings_file(settings),
                                  question);

@@ -34,8 +34,13 @@ find(const char *name, CbusSandboxUser *user)
 gboolean
 cbus_sandbox_find(const char *name, CbusSandboxUser *user, GError **error)
 {
-    if (name != NULL ? find(name, user) : find("cbus", user) || find("nobody", user))
-        return TRUE;
+    if (name != NULL ? find(name, user) : find("cbus", user) || find("nobody", user)) {
+        if (user->uid != 0)
+            return TRUE;
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+                    "network-user %s: the process that reads from the network must not be root", name);
+        return FALSE;
+    }
     g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_FOUND,
                 "there is no user \"%s\" on this machine: set network-user to one that exists",
                 name != NULL ? name : "cbus\" or \"nobody");

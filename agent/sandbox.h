@@ -8,8 +8,8 @@ typedef struct {
     gid_t gid;
 } CbusSandboxUser;
 
-/* Whom to become: NAME, or NULL for "cbus" if there is such a user, else "nobody". May ask name services, so
- * it comes before the fork. */
+/* Whom to become: NAME, or NULL for "cbus" if there is such a user, else "nobody"; never root. May ask name
+ * services, so it comes before the fork. */
 gboolean cbus_sandbox_find(const char *name, CbusSandboxUser *user, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* Becomes USER for good when we are root, else stays who we are; no new privileges and no core dumps either
  * way. Before any thread. On failure the process must end: it may be halfway. */

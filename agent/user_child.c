@@ -71,24 +71,41 @@ become(const char *user, GError **error)
     return TRUE;
 }
 
-char *
-cbus_user_child_judge(const CbusAuthorizedLine *line, gpointer unused)
+/* Why we can not become USER, or NULL. */
+static char *
+judge_user(const char *user)
 {
     const struct passwd *entry;
 
-    if (line->user == NULL)
+    if (user == NULL)
         return NULL;
     errno = 0;
-    entry = getpwnam(line->user);
+    entry = getpwnam(user);
     if (entry == NULL && errno != 0 && errno != ENOENT)
-        return g_strdup_printf("user \"%s\" can not be looked up: %s", line->user, g_strerror(errno));
+        return g_strdup_printf("user \"%s\" can not be looked up: %s", user, g_strerror(errno));
     if (entry == NULL)
-        return g_strdup_printf("there is no user \"%s\" on this machine", line->user);
+        return g_strdup_printf("there is no user \"%s\" on this machine", user);
     if (geteuid() != 0 && entry->pw_uid != geteuid())
         return g_strdup_printf("user \"%s\": only an agent that root starts can connect to the bus as "
                                "another user",
-                               line->user);
+                               user);
     return NULL;
+}
+
+char *
+cbus_user_child_judge(const CbusAuthorizedLine *line, gpointer unused)
+{
+    return judge_user(line->user);
+}
+
+gboolean
+cbus_user_child_judge_default(const char *user, GError **error)
+{
+    g_autofree char *fault = judge_user(user);
+
+    if (fault != NULL)
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT, "default-user: %s", fault);
+    return fault == NULL;
 }
 
 /* A connection to BUS, or −1 with an error; waits a moment for a bus whose backlog is full. */

@@ -9,6 +9,9 @@ typedef struct _CbusUserChild CbusUserChild;
  * services, and wait for them. */
 char *cbus_user_child_judge(const CbusAuthorizedLine *line, gpointer unused);
 
+/* Whether USER (a name, or NULL for whoever we are) can have connections of lines without a user. */
+gboolean cbus_user_child_judge_default(const char *user, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+
 /* Forks. USER: a name, or NULL for whoever we are. BUS: as --bus. IN_CHILD (may be NULL) runs first in the
  * child: it wipes what the child must not have. The caller must have no other thread. */
 CbusUserChild *cbus_user_child_new(const char *user, const char *bus, void (*in_child)(gpointer user_data),
