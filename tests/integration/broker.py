@@ -86,6 +86,18 @@ class RawNats:
     def publish(self, subject, payload, reply=""):
         self._send(f"PUB {subject} {reply} {len(payload)}\r\n".encode() + payload + b"\r\n")
 
+    def publish_all(self, messages):
+        """Publishes (subject, reply, payload) of MESSAGES in one write, and returns once the broker has them."""
+        self._send(b"".join(f"PUB {subject} {reply} {len(payload)}\r\n".encode() + payload + b"\r\n"
+                            for subject, reply, payload in messages))
+        self.flush()
+
+    def no_responders(self, subjects):
+        """What the broker says where nobody listens, said by a user, to SUBJECTS in one write."""
+        header = b"NATS/1.0 503\r\n\r\n"
+        self._send(b"".join(f"HPUB {subject} {len(header)} {len(header)}\r\n".encode() + header + b"\r\n" for subject in subjects))
+        self.flush()
+
     def subjects(self, *words):
         """What was seen on subjects that contain all of WORDS as tokens."""
         return [message for message in list(self.seen) if all(word in message[0].split(".") for word in words)]

@@ -3,12 +3,13 @@ which nobody needs a key for."""
 import contextlib
 import os
 import pathlib
+import struct
 import time
 
 import pytest
 from broker import RawNats
 from gi.repository import GLib
-from stack import BUILD, Stack, wait_for
+from stack import BUILD, Program, Stack, wait_for
 
 HELLO, WELCOME, PACKET, PRESENCE = 1, 2, 3, 4
 
@@ -63,6 +64,83 @@ def test_a_dead_machine_is_never_online_whatever_is_forged(own):
         assert {state for state, _online in states} <= {"offline", "connecting"}
         own.start_agent()
         own.wait_online(timeout=40)
+
+
+def test_a_hundred_thousand_forged_packets_end_no_link(own):
+    """Right link id, right subjects, numbers from the next one on: what an eavesdropper can know, at both ends."""
+    calls = [own.start("Hang") for _ in range(5)]
+    forged, rounds = b"forged!!", 20
+
+    def overhear():
+        """The link's id, and the number that comes next on each subject."""
+        with contextlib.closing(RawNats(own.nats.port)) as raw:
+            raw.subscribe("cbus.v1.>")
+            own.call("Echo", "(v)", GLib.Variant("u", 1))
+            wait_for(lambda: {s.split(".")[3] for s, _r, p in list(raw.seen) if kind(p) == PACKET} == {"in", "out"}, "both ways")
+            packets = [(s, p) for s, _r, p in list(raw.seen) if kind(p) == PACKET]
+        return packets[0][1][8:24], {s: struct.unpack(">Q", p[24:32])[0] + 1 for s, p in packets}
+
+    with contextlib.closing(RawNats(own.nats.port)) as raw:
+        for number in range(rounds):
+            link, expected = overhear()
+            sealed = os.urandom(100) + forged
+            raw.publish_all([(subject, "", b"CBUS\1\3\0\0" + link + struct.pack(">Q", ahead) + os.urandom(8) + sealed)
+                             for subject, after in expected.items()
+                             for ahead in (after, after + 1, after + 5000, 2**64 - 1)
+                             for _ in range(100_000 // rounds // 8)])
+            assert own.call("Echo", "(v)", GLib.Variant("u", number)) == (number,)
+    own.client.call("ie.bmcgee.CBus", own.machine, "ie.bmcgee.CBus1.Machine", "Ping")
+    assert not any(calls)
+    assert own.agent.log().count("link accepted") == 1 and "link ended" not in own.agent.log()
+    assert own.property("Online") is True
+
+
+def test_nothing_is_taken_by_another_machine_or_after_a_restart(own):
+    """Everything that was ever said between one machine and its operators, said to another and to its next start."""
+    second = Program("second", own.directory)
+    own.stack.callback(second.kill)
+
+    def start_second():
+        second.spawn([BUILD / "agent/cbus-agent", "--nats", own.nats.url, "--key", own._key("other"), "--authorized-keys",
+                      own.authorized, "--bus", own.remote.address, "--name", "second"])
+
+    def second_online():
+        return [path for path, values in own.client.call("ie.bmcgee.CBus", "/ie/bmcgee/CBus", "org.freedesktop.DBus.ObjectManager",
+                                                         "GetManagedObjects")[0].items()
+                if values["ie.bmcgee.CBus1.Machine"]["Online"] and path != own.machine]
+
+    start_second()
+    wait_for(second_online, "the second machine")
+    with contextlib.closing(RawNats(own.nats.port)) as eavesdropper:
+        seen = heard(own, eavesdropper)
+    wait_for(second_online, "the second machine")
+    calls = [own.start("Hang") for _ in range(5)]
+    own.call("Echo", "(v)", GLib.Variant("u", 1))
+    own.call("Notify", "(s)", "once")
+    accepted = [program.log().count("link accepted") for program in (own.agent, second)]
+    subjects = sorted({subject for subject, _r, _p in seen if ".here" not in subject})
+    assert len({s.split(".")[2] for s in subjects} | {own.nkey}) == len({s.split(".")[2] for s in subjects}) >= 3  # both, and "who"
+    with contextlib.closing(RawNats(own.nats.port)) as raw:
+        for subject in subjects:
+            raw.publish_all([(subject, reply, payload) for _s, reply, payload in seen])
+        assert own.call("Echo", "(v)", GLib.Variant("u", 2)) == (2,)
+        assert not any(calls)
+        assert accepted == [program.log().count("link accepted") for program in (own.agent, second)]
+        # A new start of both ends knows nothing of it either.
+        own.agent.kill()
+        own.client.wait(lambda: all(calls), "the answers", 5)
+        own.wait_state("offline", 5)
+        own.start_agent()
+        own.proxy.terminate()
+        own.start_proxy()
+        own.wait_online()
+        accepted = own.agent.log().count("link accepted")
+        for subject in subjects:
+            raw.publish_all([(subject, reply, payload) for _s, reply, payload in seen])
+        assert own.call("Notified")[0] == ["once"]
+        own.client.call("ie.bmcgee.CBus", own.machine, "ie.bmcgee.CBus1.Machine", "Ping")
+    assert own.agent.log().count("link accepted") == accepted
+    assert own.property("Online") is True
 
 
 def test_hellos_in_an_operators_name_by_the_thousand_do_not_keep_that_operator_out(own):
