@@ -146,6 +146,24 @@ def test_a_pinned_machine_that_never_came_is_listed_with_what_to_do():
         stack.stop()
 
 
+def test_one_key_on_two_machines_is_said_and_the_links_do_not_take_turns(own):
+    twin = Program("twin", own.directory)
+    own.stack.callback(twin.kill)
+    twin.spawn([BUILD / "agent/cbus-agent", "--nats", own.nats.url, "--key", own.machine_key, "--authorized-keys", own.authorized,
+                "--bus", own.remote.address, "--name", "twin"])
+    wait_for(lambda: "link accepted" in twin.log(), "the link to the one that started last")
+    wait_for(lambda: "is its machine's key on two machines?" in own.proxy.log(), "it to be said", 20)
+    assert own.nkey in next(line for line in own.proxy.log().splitlines() if "two machines?" in line)
+    call = own.start("Hang")
+    assert own.call("Echo", "(v)", GLib.Variant("u", 1)) == (1,)
+    heard = own.property("LastSeen")
+    wait_for(lambda: own.property("LastSeen") > heard + 10_000_000, "both to announce themselves again", 20)
+    assert not call and own.property("Online") is True
+    assert twin.log().count("link accepted") == 1 and own.agent.log().count("link accepted") == 1
+    assert own.proxy.log().count("two machines?") == 1
+    assert twin.terminate() == 0
+
+
 def test_an_unknown_key_is_unauthorized_and_told_what_to_do(own):
     calls = [own.start("Hang") for _ in range(3)]
     own.call("Echo", "(v)", GLib.Variant("u", 1))
