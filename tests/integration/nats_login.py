@@ -145,13 +145,15 @@ class Certificates:
 
 
 class RawUser:
-    """A NATS user with an NKey who tries what it likes; the server's verdicts are the -ERR lines that come back."""
+    """A NATS user with an NKey, and a JWT for it if there is one, who tries what it likes; the server's verdicts are the -ERR
+    lines that come back."""
 
-    def __init__(self, port, nkey):
+    def __init__(self, port, nkey, jwt=None):
         self.socket = socket.create_connection(("127.0.0.1", port), 5)
         self.stream = self.socket.makefile("rb")
         info = json.loads(self.stream.readline().split(b" ", 1)[1])
-        login = {"verbose": False, "pedantic": False, "nkey": nkey.public, "sig": nkey.sign(info["nonce"].encode())}
+        login = {"verbose": False, "pedantic": False, "sig": nkey.sign(info["nonce"].encode()),
+                 **({"jwt": jwt} if jwt else {"nkey": nkey.public})}
         self.errors = self.ask(f"CONNECT {json.dumps(login)}")
 
     def ask(self, *lines):

@@ -173,17 +173,29 @@ def test_a_whole_round_trip_with_each_login(set_up):
         stack.stop()
 
 
-def test_with_an_agents_permissions_nobody_is_another_agent():
+def nkey_of_another(stack, other, position):
+    """Another user beside the two, with the permissions of the agent (position 1) or the operator (2)."""
+    nkey(stack)
+    users = stack.nats.config.split("users: [", 1)[1].rsplit("]\n", 1)[0].split("{ nkey:")
+    identity = (stack.agent_nkey, stack.operator_nkey)[position - 1].public
+    stack.nats.config = stack.nats.config.replace(
+        "users: [", "users: [\n{ nkey:" + users[position].replace(identity, other.public), 1)
+
+
+def jwt_of_another(stack, other, position):
+    """Another user of the signing key of the agents (position 1) or the operators (2)."""
+    jwt(stack)
+    stack.other_jwt = stack.authority.user(("cbus-agent", "cbus-proxy")[position - 1], other.public)
+
+
+ANOTHER = pytest.mark.parametrize("beside", [nkey_of_another, jwt_of_another], ids=["nkey", "jwt"])
+
+
+@ANOTHER
+def test_with_an_agents_permissions_nobody_is_another_agent(beside):
     other = NKey(USER)
-
-    def set_up(stack):
-        """Another agent beside the two, with the permissions of one."""
-        nkey(stack)
-        block = stack.nats.config.split("users: [", 1)[1].split("{ nkey:", 2)[1]
-        stack.nats.config = stack.nats.config.replace(
-            "users: [", "users: [\n{ nkey:" + block.replace(stack.agent_nkey.public, other.public), 1)
-
-    with LoginStack(set_up) as stack, contextlib.closing(RawUser(stack.nats.port, other)) as user:
+    with LoginStack(lambda stack: beside(stack, other, 1)) as stack, contextlib.closing(
+            RawUser(stack.nats.port, other, getattr(stack, "other_jwt", None))) as user:
         assert user.errors == []
         own, victim = other.public, stack.nkey
         assert user.ask(f"SUB cbus.v1.{own}.in 1", f"SUB cbus.v1.{own}.in.* 2", "SUB cbus.v1.who 3",
@@ -202,16 +214,11 @@ def test_with_an_agents_permissions_nobody_is_another_agent():
         assert stack.call("Echo", "(v)", GLib.Variant("u", 1)) == (1,)
 
 
-def test_an_operators_permissions_are_of_one_operator():
+@ANOTHER
+def test_an_operators_permissions_are_of_one_operator(beside):
     other = NKey(USER)
-
-    def set_up(stack):
-        nkey(stack)
-        block = "{ nkey:" + stack.nats.config.split("users: [", 1)[1].split("{ nkey:", 2)[2].rsplit("]\n", 1)[0]
-        stack.nats.config = stack.nats.config.replace(
-            "users: [", "users: [\n" + block.replace(stack.operator_nkey.public, other.public), 1)
-
-    with LoginStack(set_up) as stack, contextlib.closing(RawUser(stack.nats.port, other)) as user:
+    with LoginStack(lambda stack: beside(stack, other, 2)) as stack, contextlib.closing(
+            RawUser(stack.nats.port, other, getattr(stack, "other_jwt", None))) as user:
         assert user.errors == []
         mine, victim = stack.nkey, stack.operator_nkey.public
         assert user.ask(f"SUB cbus.v1.*.out.{other.public}.* 1", f"PUB cbus.v1.{mine}.in 1", "x") == []
@@ -257,13 +264,29 @@ def test_a_wrong_password_is_said_with_server_login_and_remedy_but_not_the_passw
             restart(stack, program, url)
             says(stack, program, f"127.0.0.1:{stack.nats.port}", "does not let us in", "in the URL", "name another login")
             assert "wr0ng" not in program.log()
-        # The pauses grow: 20 ms doubled up to 5 s allow no more than this.
-        attempts = stack.nats.log().count("authentication error")
-        until = time.monotonic() + 2
-        wait_for(lambda: time.monotonic() > until, "two seconds")
-        assert stack.nats.log().count("authentication error") - attempts <= 2 * 9
         name, message = stack.error("Echo", "(v)", GLib.Variant("u", 1))
         assert name in ("ie.bmcgee.CBus1.Error.Offline",) and "web1" in message
+
+
+def test_refused_logins_are_tried_again_after_growing_jittered_pauses():
+    def attempts(stack, user):
+        """When the server refused USER, in seconds."""
+        stamps = re.findall(rf'(\d\d:\d\d:\d\d\.\d+) .*authentication error - User "{user}"', stack.nats.log())
+        return [sum(float(part) * 60 ** (2 - i) for i, part in enumerate(stamp.split(":"))) for stamp in stamps]
+
+    with LoginStack(password) as stack:
+        restart(stack, stack.agent, f"nats://web1:wr0ng@{HOST}")
+        restart(stack, stack.proxy, f"nats://alice:wr0ng@{HOST}")
+        ratios = []
+        for user in ("web1", "alice"):
+            times = wait_for(lambda user=user: len(attempts(stack, user)) > 7 and attempts(stack, user), f"{user}'s attempts")
+            pauses = [(after - before) % 86400 for before, after in zip(times, times[1:])][:7]
+            for number, pause in enumerate(pauses):
+                nominal = 0.020 * 2 ** number
+                assert 0.74 * nominal < pause < 1.26 * nominal + 0.15, (number, pauses)
+            # An attempt takes milliseconds, which are nothing beside these.
+            ratios += [pause / (0.020 * 2 ** number) for number, pause in enumerate(pauses) if number > 2]
+        assert max(ratios) - min(ratios) > 0.04, ratios
 
 
 def test_an_nkey_that_the_server_does_not_know_is_named():
