@@ -166,8 +166,7 @@ class Fleet:
             machine = Machine(name, self.directory, bus=self.bus)
             self.stack.callback(machine.stop)
             self.machines[name] = machine.prepare()
-            machine.install_agent(build / "agent" / "cbus-agent", self.nats.url, public_key_line(self.operator_key) + "\n",
-                                  self.agent_arguments)
+            machine.install_agent(build, self.nats.url, public_key_line(self.operator_key) + "\n", self.agent_arguments)
             self.nkeys[name] = run(str(self.cbus), "nkey", "--public-key", machine.public_key()).strip()
         with datagram_queue(512):
             for machine in self.machines.values():

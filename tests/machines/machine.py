@@ -190,22 +190,16 @@ class Machine:
 
     # --- the agent ------------------------------------------------------------------------------------------------
 
-    def install_agent(self, agent, nats_url, authorized_keys, arguments=""):
-        """Puts the program AGENT in as a systemd service of the machine; installed before boot(), it starts with it."""
-        shutil.copy(agent, self.root / "usr/local/sbin/cbus-agent")
+    def install_agent(self, build, nats_url, authorized_keys, arguments=""):
+        """Puts the program in as `meson install` does, with the unit that comes with it and its confinement; installed
+        before boot(), it starts with the machine."""
+        shutil.copy(build / "agent/cbus-agent", self.root / "usr/local/bin/cbus-agent")
+        self.write("etc/cbus/agent.conf", f"[agent]\nnats={nats_url}\n")
         self.write("etc/cbus/authorized_keys", authorized_keys, 0o600)
-        self.write("etc/systemd/system/cbus-agent.service", f"""[Unit]
-Description=CBus agent
-After=dbus.service
-
-[Service]
-ExecStart=/usr/local/sbin/cbus-agent --nats {nats_url} --authorized-keys /etc/cbus/authorized_keys {arguments}
-Restart=always
-RestartSec=1
-
-[Install]
-WantedBy=multi-user.target
-""")
+        self.write("usr/local/lib/systemd/system/cbus-agent.service", (build / "data/cbus-agent.service").read_text())
+        if arguments:
+            self.write("etc/systemd/system/cbus-agent.service.d/arguments.conf",
+                       f"[Service]\nExecStart=\nExecStart=/usr/local/bin/cbus-agent {arguments}\n")
         wants = self.root / "etc/systemd/system/multi-user.target.wants"
         wants.mkdir(exist_ok=True)
-        (wants / "cbus-agent.service").symlink_to("/etc/systemd/system/cbus-agent.service")
+        (wants / "cbus-agent.service").symlink_to("/usr/local/lib/systemd/system/cbus-agent.service")

@@ -1,4 +1,5 @@
 """Which of the agent's processes may do what, seen from outside a booted machine."""
+import os
 import pathlib
 
 import pytest
@@ -71,6 +72,21 @@ def test_network_process_is_nobody(agent):
     assert facts["NoNewPrivs"] == ["1"]
     # What is not dumpable belongs to root in /proc, and its own user can not trace it.
     assert pathlib.Path(f"/proc/{network}/mem").stat().st_uid == 0
+
+
+def test_connector_can_become_users_and_little_more(agent):
+    """The installed unit leaves it what it needs to be the callers' users, and takes the rest for good."""
+    network, connector, _seed = agent
+    needed = sum(1 << capability for capability in (5, 6, 7, 8))  # KILL, SETGID, SETUID, SETPCAP
+    facts = status(connector)
+    for sort in ("CapPrm", "CapEff", "CapBnd"):
+        assert int(facts[sort][0], 16) & ~needed == 0, sort
+    for pid in (network, connector, *children(connector)):
+        facts = status(pid)
+        assert facts["NoNewPrivs"] == ["1"] and facts["Seccomp"] == ["2"]
+    with pytest.raises(OSError):  # as root, without the capability to pass by a read-only mount
+        pathlib.Path(f"/proc/{connector}/root/usr/local/written").touch()
+    assert not os.access(f"/proc/{connector}/root/etc/cbus", os.W_OK)
 
 
 def test_identity_key_is_with_the_connector_alone(agent):
