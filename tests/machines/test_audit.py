@@ -1,7 +1,8 @@
 """The audit on a booted machine: its own journal answers who did what, before it happened and never with arguments."""
 import json
+import re
 
-from fleet import public_key_line
+from fleet import TOP, public_key_line
 from machine import run, wait_for
 
 NAME = "ie.bmcgee.CBus"
@@ -49,6 +50,30 @@ def test_the_journal_says_who_stopped_this_unit(fleet):
     # The journal itself says which process wrote the record: the network process, which is no root.
     assert record["_UID"] != "0"
     assert not records(fleet, "web2", CALLED, path=path)
+
+
+def test_every_field_of_a_record_is_documented(fleet):
+    """In docs/audit.md and in the manual page, and with what docs/audit.md says that one can ask for."""
+    path = start_sleeper(fleet, "web1", "asked.service")
+    fleet.busctl("call", NAME, fleet.path("web1"), MANAGER, "StopUnit", "ss", "asked.service", "fail")
+    first(fleet, "web1", CALLED, member="StopUnit")
+    wait_for(lambda: "Stopped" in fleet.machines["web1"].run("journalctl", "--no-pager", "UNIT=asked.service"), "systemd to stop it")
+    table = re.findall(r"^\| (`CBUS_.*?) \|", (TOP / "docs/audit.md").read_text(), re.MULTILINE)
+    documented = {field for cell in table for field in re.findall(r"CBUS_[A-Z_]+", cell)}
+    page = (TOP / "docs/cbus-agent.8").read_text()
+    seen = {field for kind in (CALLED, OPENED) for record in records(fleet, "web1", kind) for field in record if field.startswith("CBUS_")}
+    assert len(seen) >= 10 and seen <= documented
+    assert all(field in page for field in seen)
+    # "Who stopped this unit?", with the very questions of the document.
+    block = (TOP / "docs/audit.md").read_text().split("## Who stopped this unit?", 1)[1].split("\n\n")[1]
+    answers = []
+    for line in block.splitlines():
+        words = line.replace("nginx_2eservice", "asked_2eservice").replace("nginx.service", "asked.service").split()
+        assert words[0] == "journalctl"
+        answers.append(fleet.machines["web1"].run("journalctl", "--no-pager", *words[1:]))
+    assert operator(fleet) in answers[0] and "StopUnit" in answers[0]
+    assert path not in answers[1]  # the manager was told, and not the unit's own object
+    assert operator(fleet) in answers[2] and "Stopped" in answers[2]
 
 
 def test_the_record_is_older_than_what_it_records(fleet):

@@ -17,9 +17,9 @@ SECRET = "hunter2"
 DENIED = "Access denied"  # in busctl's words
 
 
-@pytest.fixture(scope="module")
-def policed():
-    with Fleet(["policed1"]) as fleet:
+@pytest.fixture(scope="module", params=["dbus-daemon", "dbus-broker"])
+def policed(request):
+    with Fleet(["policed1"], bus=request.param) as fleet:
         machine = fleet.machines["policed1"]
         machine.write("etc/systemd/system/probe.service",
                       f"[Service]\nExecStart=/bin/sleep 1000\nEnvironment=PASSWORD={SECRET}\n")
@@ -86,6 +86,30 @@ def test_readonly_reads(readonly):
     assert bus(readonly, "call", "org.freedesktop.login1", "/org/freedesktop/login1", "org.freedesktop.login1.Manager",
                "ListSessions").returncode == 0
     assert bus(readonly, "introspect", SYSTEMD, PROBE).returncode == 0
+
+
+def test_what_may_not_be_seen_is_as_if_it_were_not_there(policed):
+    """By this bus's own words, whichever bus it is; and nobody hears of its comings and goings."""
+    config = policed.machines["policed1"].root / "etc/cbus/agent.conf"
+    config.write_text(config.read_text().split("[policy")[0] + f"[policy one]\ntalk={SYSTEMD}\n")
+    line = f'policy="one" {public_key_line(policed.operator_key)}\n'
+    policed.machines["policed1"].write("etc/cbus/authorized_keys", line, 0o600)
+    hidden = "org.freedesktop.hostname1"
+
+    def judged():
+        return property_of(policed, "State") == 's "online"' and hidden not in bus(policed, "list", "--no-pager").stdout
+
+    wait_for(judged, "the policy")
+    assert bus(policed, "get-property", SYSTEMD, TOP, MANAGER, "Version").returncode == 0
+    names = bus(policed, "call", "org.freedesktop.DBus", "/", "org.freedesktop.DBus", "ListActivatableNames").stdout
+    assert SYSTEMD in names and hidden not in names
+    for arguments in (("call", "{}", "/", "org.freedesktop.DBus.Peer", "Ping"), ("introspect", "{}", "/"), ("tree", "{}"),
+                      ("call", "org.freedesktop.DBus", "/", "org.freedesktop.DBus", "GetNameOwner", "s", "{}"),
+                      ("call", "org.freedesktop.DBus", "/", "org.freedesktop.DBus", "NameHasOwner", "s", "{}"),
+                      ("call", "org.freedesktop.DBus", "/", "org.freedesktop.DBus", "StartServiceByName", "su", "{}", "0")):
+        told = [bus(policed, *(argument.format(name) for argument in arguments)) for name in (hidden, "com.example.NotThere")]
+        assert told[0].returncode == told[1].returncode
+        assert (told[0].stdout + told[0].stderr).replace(hidden, "com.example.NotThere") == told[1].stdout + told[1].stderr
 
 
 def test_readonly_keeps_secrets(readonly):
