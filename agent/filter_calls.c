@@ -5,7 +5,8 @@
  * again: two calls with one serial would get each other's answers judged.
  *
  * Match rules are kept to know whether the client asked for NameOwnerChanged: the bus sends it for our own
- * rule in any case. A rule counts from AddMatch on, and no more when the bus refused it.
+ * rule in any case. A rule counts from AddMatch on, and no more when the bus refused it. A monitor hears what
+ * is meant for others, and is filtered no more; but only once the bus made it one.
  *
  * Calls of others to the client are kept by sender and serial, so that it can not send replies to nothing.
  *
@@ -94,23 +95,30 @@ copy(CbusSpan span)
     return g_strndup(span.text, span.len);
 }
 
+/* A call of the bus's INTERFACE.MEMBER. The same member of another interface is another method. */
+static gboolean
+is_driver_call(const CbusFacts *facts, const char *interface, const char *member)
+{
+    return cbus_span_is(facts->member, member) &&
+           (facts->interface.text == NULL || cbus_span_is(facts->interface, interface));
+}
+
 /* Of a call of the bus itself. */
 static CbusSentCall *
-of_driver(const CbusFacts *facts)
+of_driver(const CbusFacts *facts, gboolean listens)
 {
     CbusSentCall *call;
-    gboolean lists = cbus_span_is(facts->member, "ListNames") ||
-                     cbus_span_is(facts->member, "ListActivatableNames") ||
-                     cbus_span_is(facts->member, "ListQueuedOwners");
+    gboolean lists = is_driver_call(facts, DRIVER, "ListNames") ||
+                     is_driver_call(facts, DRIVER, "ListActivatableNames") ||
+                     is_driver_call(facts, DRIVER, "ListQueuedOwners");
+    gboolean is_hello = is_driver_call(facts, DRIVER, "Hello");
+    gboolean adds = is_driver_call(facts, DRIVER, "AddMatch");
 
-    if (facts->interface.text != NULL && !cbus_span_is(facts->interface, DRIVER))
-        return &plain;
-    gboolean is_hello = cbus_span_is(facts->member, "Hello");
-    gboolean adds = cbus_span_is(facts->member, "AddMatch");
-    if (!lists && !is_hello && !adds)
+    if (!lists && !is_hello && !adds && !listens)
         return &plain;
     call = g_new0(CbusSentCall, 1);
     call->is_hello = is_hello;
+    call->listens = listens;
     call->shape = lists ? CBUS_SHAPE_NAMES : CBUS_SHAPE_NONE;
     call->match = adds ? copy(facts->arguments[0]) : NULL;
     return call;
@@ -148,21 +156,19 @@ remove_match(CbusFilterCalls *self, CbusSpan text)
         }
 }
 
-/* What the call changes here. Returns NULL, or why it must not be forwarded. */
+/* What the call changes here. LISTENS: as in CbusSentCall. Returns NULL, or why it must not be forwarded. */
 static const char *
-note_driver(CbusFilterCalls *self, const CbusFacts *facts)
+note_driver(CbusFilterCalls *self, const CbusFacts *facts, gboolean *listens)
 {
-    if (cbus_span_is(facts->member, "BecomeMonitor"))
-        self->listen = TRUE;
-    if (cbus_span_is(facts->member, "RemoveMatch") && facts->arguments[0].text != NULL)
+    *listens = is_driver_call(facts, DRIVER ".Monitoring", "BecomeMonitor");
+    if (is_driver_call(facts, DRIVER, "RemoveMatch") && facts->arguments[0].text != NULL)
         remove_match(self, facts->arguments[0]);
-    if (!cbus_span_is(facts->member, "AddMatch"))
+    if (!is_driver_call(facts, DRIVER, "AddMatch"))
         return NULL;
     g_autoptr(CbusMatchRule) rule = cbus_match_rule_parse(facts->arguments[0], NULL);
     if (self->matches->len >= MATCHES_MAX || rule == NULL)
         return "too many match rules";
-    if (cbus_match_rule_eavesdrops(rule))
-        self->listen = TRUE;
+    *listens = cbus_match_rule_eavesdrops(rule);
     g_ptr_array_add(self->matches, g_steal_pointer(&rule));
     return NULL;
 }
@@ -170,18 +176,18 @@ note_driver(CbusFilterCalls *self, const CbusFacts *facts)
 const char *
 cbus_filter_calls_sent(CbusFilterCalls *self, const CbusFacts *facts, guint32 serial)
 {
-    gboolean to_driver = cbus_span_is(facts->destination, DRIVER);
+    gboolean to_driver = cbus_span_is(facts->destination, DRIVER), listens = FALSE;
     const char *why;
 
     if (g_hash_table_contains(self->sent, GUINT_TO_POINTER(serial)))
         return "a call with this serial is without answer yet";
     if (g_hash_table_size(self->sent) >= CALLS_MAX)
         return "too many calls are without answer";
-    if (to_driver && (why = note_driver(self, facts)) != NULL)
+    if (to_driver && (why = note_driver(self, facts, &listens)) != NULL)
         return why;
     if ((facts->flags & CBUS_FLAG_NO_REPLY) == 0)
         g_hash_table_insert(self->sent, GUINT_TO_POINTER(serial),
-                            to_driver ? of_driver(facts) : of_service(facts));
+                            to_driver ? of_driver(facts, listens) : of_service(facts));
     return NULL;
 }
 
@@ -193,6 +199,7 @@ cbus_filter_calls_answered(CbusFilterCalls *self, guint32 serial, gboolean faile
     if (!g_hash_table_steal_extended(self->sent, GUINT_TO_POINTER(serial), NULL, &call))
         return FALSE;
     *out = call != &plain ? call : NULL;
+    self->listen |= *out != NULL && (*out)->listens && !failed;
     if (*out != NULL && (*out)->match != NULL && failed)
         remove_match(self, cbus_span((*out)->match));
     return TRUE;

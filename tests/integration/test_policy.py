@@ -206,6 +206,23 @@ def test_the_mirror_shows_what_may_be_seen(judged):
     assert "com.example.Test" in judged.introspect(judged.path(ONE, PATH))
 
 
+def test_who_only_says_that_it_monitors_hears_no_more(own_judged):
+    """A method of that name on another interface of the bus, which a wildcard allows, makes nobody a monitor."""
+    own_judged.configure(POLICIES + f"call={DBUS}={DBUS}.*;{DBUS}={DBUS}.Monitoring.*\n")
+    client = own_judged.portal()
+
+    def allowed():
+        return driver_error(client, "BecomeMonitor", "(asu)", [], 0)[0] == DBUS + ".Error.UnknownMethod"
+
+    wait_for(allowed, "the new policy")
+    unknown = client.error(DBUS, "/org/freedesktop/DBus", DBUS + ".Monitoring", "AddMatch", "(s)", "eavesdrop='true'")[0]
+    assert unknown == DBUS + ".Error.UnknownMethod"
+    emitted = collect(client, TEST, "Emitted")
+    client.call(ONE, PATH, TEST, "Emit", "(o)", "/a")
+    client.call(ONE, PATH, TEST, "Echo", "(v)", GLib.Variant("u", 1))
+    assert emitted == []
+
+
 def test_a_tree_holds_no_object_that_could_not_be_introspected(own_judged):
     """TREE reads a whole service in one answer: what the policy denies by its path is not in it either."""
     own_judged.configure(f"[policy operator]\ntalk={ONE}\ndeny={ONE}=*@{PATH}/child/*\n")

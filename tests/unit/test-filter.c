@@ -339,6 +339,65 @@ test_replies_go_to_calls(Fixture *f, gconstpointer rules)
     g_assert_cmpuint(f->denied, ==, 1);
 }
 
+/* An error in reply to the client's SERIAL. */
+static void
+reply_error(Fixture *f, guint32 serial, const char *name)
+{
+    g_autoptr(GDBusMessage) made_for = g_dbus_message_new_method_call(DRIVER, "/", NULL, "M");
+    GDBusMessage *error;
+
+    g_dbus_message_set_serial(made_for, serial);
+    error = g_dbus_message_new_method_error_literal(made_for, name, "no");
+    g_dbus_message_set_sender(error, DRIVER);
+    give(f, error, 90, TRUE);
+}
+
+/* Properties of a.One are read with SERIAL; returns what the client gets of them, printed. */
+static char *
+read_all(Fixture *f, guint32 serial)
+{
+    clear(f);
+    call(f, serial, "a.One", DRIVER ".Properties", "GetAll", g_variant_new("(s)", "a.I"));
+    reply(f, serial, ":1.10", g_variant_new_parsed("({'Open': <1>, 'Secret': <2>},)"));
+    g_assert_cmpuint(f->to_client->len, ==, 1);
+    return g_variant_print(g_dbus_message_get_body(last(f->to_client)), FALSE);
+}
+
+/* Whoever monitors hears everything. Whoever only says so, on another interface or in vain, does not. */
+static void
+test_only_a_monitor_hears_everything(Fixture *f, gconstpointer rules)
+{
+    static const struct {
+        const char *interface, *member, *argument;
+    } vain[] = {
+        {DRIVER, "BecomeMonitor", NULL},
+        {DRIVER ".Monitoring", "BecomeMonitor", NULL},
+        {DRIVER ".Monitoring", "AddMatch", "eavesdrop='true'"},
+        {DRIVER, "AddMatch", "eavesdrop='true'"},
+    };
+
+    greet(f);
+    for (guint i = 0; i < G_N_ELEMENTS(vain); i++) {
+        clear(f);
+        call(f, 10 + i, DRIVER, vain[i].interface, vain[i].member,
+             vain[i].argument != NULL ? g_variant_new("(s)", vain[i].argument)
+                                      : g_variant_new("(^asu)", (const char *const[]){NULL}, 0));
+        g_assert_cmpuint(f->to_bus->len, ==, 1);
+        /* Not before the bus said so. */
+        g_autofree char *before = read_all(f, 20 + i);
+        g_assert_cmpstr(before, ==, "({'Open': <1>},)");
+        reply_error(f, 10 + i, DRIVER ".Error.AccessDenied");
+        g_autofree char *after = read_all(f, 30 + i);
+        g_assert_cmpstr(after, ==, "({'Open': <1>},)");
+    }
+    clear(f);
+    call(f, 40, DRIVER, DRIVER ".Monitoring", "BecomeMonitor",
+         g_variant_new("(^asu)", (const char *const[]){NULL}, 0));
+    reply(f, 40, DRIVER, NULL);
+    g_autofree char *heard = read_all(f, 41);
+    g_assert_cmpstr(heard, ==, "({'Open': <1>, 'Secret': <2>},)");
+}
+
 #define ADD(name, rules, test) g_test_add("/filter/" name, Fixture, rules, set_up, test, tear_down)
 
 int
@@ -358,5 +417,10 @@ main(int argc, char **argv)
     ADD("a-refused-match-does-not-count", "talk=a.One", test_a_refused_match_does_not_count);
     ADD("strangers-may-not-call", "talk=a.One", test_strangers_may_not_call);
     ADD("replies-go-to-calls", "talk=a.One", test_replies_go_to_calls);
+    ADD("only-a-monitor-hears-everything",
+        "call=a.One=a.I.*\ndeny=a.One=a.I.Secret\ncall=org.freedesktop.DBus=org.freedesktop.DBus.*\n"
+        "call=org.freedesktop.DBus=org.freedesktop.DBus.Monitoring.*\n"
+        "call=org.freedesktop.DBus=org.freedesktop.DBus.Monitoring.BecomeMonitor",
+        test_only_a_monitor_hears_everything);
     return g_test_run();
 }
