@@ -89,6 +89,21 @@ def test_a_file_that_only_root_can_read_is_a_fault(place):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_key_behind_a_passphrase_is_refused_with_the_way_out(place):
+    subprocess.run(["ssh-keygen", "-q", "-p", "-N", "secret", "-f", place / "key"], check=True)
+    for options in (["--check"], []):
+        done = run(place, "[agent]\nnats=nats://127.0.0.1:9\n", *options)
+        assert done.returncode == 1 and "passphrase" in done.stderr and "ssh-agent:" in done.stderr, done
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602])
+def test_a_key_that_others_can_read_is_refused(place, mode):
+    (place / "key").chmod(mode)
+    for options in (["--check"], []):
+        done = run(place, "[agent]\nnats=nats://127.0.0.1:9\n", *options)
+        assert done.returncode == 1 and "chmod 600" in done.stderr, done
+
+
 def test_all_faults_are_told_and_not_the_first_alone(place):
     key = (place / "key.pub").read_text()
     (place / "authorized_keys").write_text(f"# x\nno-pty {key}policy=\"gone\" {key}user=\"ghost\" {key}ssh-rsa AAAA\n")

@@ -124,6 +124,21 @@ def test_a_link_ends_within_a_second_when_its_line_goes_whatever_it_does(stack, 
     assert "late" not in stack.call("Notified")[0]
 
 
+def test_half_open_links_of_a_key_are_four_and_the_oldest_goes(stack, operator):
+    waiting = []
+    for _ in range(6):
+        finish = operator.half_open()
+        waiting.append((operator.session, operator.session.seal(finish)))
+    before = accepted(stack)
+    for session, packet in waiting[:2]:
+        operator.send(packet)
+    operator.raw.flush()
+    operator.session, packet = waiting[2]
+    operator.send(packet)
+    assert operator.records(SERVERINFO, REFUSED)[0] == SERVERINFO
+    assert accepted(stack) == before + 1
+
+
 def test_no_packet_before_finish_has_an_effect(stack, operator):
     finish = operator.half_open()
     operator.send(operator.session.seal(vectors.record(OPEN, bytes(8), 1)))

@@ -45,7 +45,8 @@ check_nonces(const CbusKey *key, gboolean bytes, NonceSigner sign, gpointer user
         g_autofree char *nonce = g_strnfill(hashes[i], 'a');
         check_nonce(nonce, hashes[i], FALSE, key, sign, user_data);
     }
-    for (CbusRole role = CBUS_ROLE_AGENT; bytes && role <= CBUS_ROLE_PROXY; role++) {
+    /* As a string it ends at its first NUL; nothing of that is signed either. */
+    for (CbusRole role = CBUS_ROLE_AGENT; role <= CBUS_ROLE_PROXY; role++) {
         g_autoptr(GBytes) preimage = cbus_sshsig_preimage(role, message, sizeof message);
         gsize size;
         const char *data = g_bytes_get_data(preimage, &size);
