@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import subprocess
+import time
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -137,6 +138,32 @@ def test_half_open_links_of_a_key_are_four_and_the_oldest_goes(stack, operator):
     operator.send(packet)
     assert operator.records(SERVERINFO, REFUSED)[0] == SERVERINFO
     assert accepted(stack) == before + 1
+
+
+def test_half_open_links_of_all_are_256_and_last_ten_seconds(stack, operator):
+    with contextlib.ExitStack() as strangers:
+        crowd = [strangers.enter_context(contextlib.closing(Operator(stack.nats.port, operator.agent, instance=operator.agent_instance)))
+                 for _ in range(64)]
+        finish = operator.half_open()
+        pushed_out = operator.session.seal(finish)
+        for stranger in crowd:
+            for _ in range(4):
+                said(stranger)
+        for stranger in crowd:
+            stranger.raw.flush()
+        before = accepted(stack)
+        crowd[-1].next(WELCOME)
+        operator.send(pushed_out)
+        # The last to come are there: theirs is the place of the first.
+        finish = operator.half_open()
+        late, session, began = operator.session.seal(finish), operator.session, time.monotonic()
+        operator.link()
+        assert accepted(stack) == before + 1
+    wait_for(lambda: time.monotonic() > began + 11.5, "the half-open link to expire")
+    operator.session = session
+    operator.send(late)
+    operator.link()
+    assert accepted(stack) == before + 2
 
 
 def test_no_packet_before_finish_has_an_effect(stack, operator):
