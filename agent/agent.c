@@ -9,7 +9,8 @@
  * and nobody may believe otherwise. The agent itself goes on and waits for the broker.
  *
  * One log line for each thing that an operator cares about: NATS up, lost, unreachable (once a cause), a
- * link accepted, a link ended and why.
+ * link accepted, a link ended and why. What strangers cause is rationed, and what was left out is counted:
+ * the journal that they could fill is the one that keeps the audit.
  *
  * Trust: as its parts. Loop thread only; nothing here blocks but cbus_agent_stop(), which has a bound. */
 #include "agent/agent.h"
@@ -18,7 +19,9 @@
 #include "agent/peer.h"
 #include "link/log.h"
 
-#define CREDIT_BYTES (32u * 1024 * 1024) /* design, "NATS": one budget a process */
+#define CREDIT_BYTES  (32u * 1024 * 1024) /* design, "NATS": one budget a process */
+#define REFUSED_LINES 5                   /* at once; then one each REFUSED_US */
+#define REFUSED_US    (10 * G_USEC_PER_SEC)
 
 struct _CbusAgent {
     CbusHost host;
@@ -28,7 +31,10 @@ struct _CbusAgent {
     CbusAcceptor *acceptor;
     CbusGateway *gateway;
     GPtrArray *peers;
-    char *nats_trouble; /* the last cause that was said */
+    char *nats_trouble;  /* the last cause that was said */
+    guint refused_lines; /* that may be logged at once */
+    gint64 refused_at;   /* when there was one more, monotonic µs */
+    guint64 refused;     /* refusals that were not logged */
     CbusAgentLost lost;
     gpointer user_data;
 };
@@ -64,6 +70,27 @@ peer_ended(CbusPeer *peer, const GError *reason, gpointer user_data)
     remove_peer(user_data, peer);
 }
 
+static void
+log_refused(CbusAgent *self, const CbusKey *proxy)
+{
+    g_autofree char *others = NULL;
+    gint64 now = g_get_monotonic_time(), more = (now - self->refused_at) / REFUSED_US;
+
+    if (more > 0) {
+        self->refused_lines = (guint)MIN(self->refused_lines + more, REFUSED_LINES);
+        self->refused_at = now;
+    }
+    if (self->refused_lines == 0) {
+        self->refused++;
+        return;
+    }
+    self->refused_lines--;
+    if (self->refused > 0)
+        others = g_strdup_printf("and %" G_GUINT64_FORMAT " others before it", self->refused);
+    self->refused = 0;
+    log_peer("link refused: the key is not authorized", proxy, others);
+}
+
 static gboolean
 authorize(const CbusKey *proxy, char **message, gpointer user_data)
 {
@@ -76,7 +103,7 @@ authorize(const CbusKey *proxy, char **message, gpointer user_data)
     *message = g_strdup_printf("%s does not authorize %s: its operator has to add this key to the machine's "
                                "authorized-keys file",
                                self->info->name, nkey);
-    log_peer("link refused: the key is not authorized", proxy, NULL);
+    log_refused(self, proxy);
     return FALSE;
 }
 
@@ -204,6 +231,8 @@ cbus_agent_new(CbusLoop *loop, const CbusConnectorEnds *ends, const CbusAgentOpt
     self->info = options->info;
     self->lost = lost;
     self->user_data = user_data;
+    self->refused_lines = REFUSED_LINES;
+    self->refused_at = g_get_monotonic_time();
     self->budget = cbus_budget_new(CREDIT_BYTES);
     self->peers = g_ptr_array_new_with_free_func((GDestroyNotify)cbus_peer_free);
     self->host.connector = cbus_connector_client_new(loop, ends, &on_connector, self, error);
