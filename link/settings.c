@@ -14,9 +14,16 @@
  * Trust: the command line, the environment and the files are the operator's. Runs once, at start, in the main
  * thread. */
 #include "link/settings.h"
+#include "link/read_bounded.h"
+#include <errno.h>
+#include <fcntl.h>
 #include <gio/gio.h>
 #include <locale.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define FILE_MAX (1024 * 1024)
 
 struct _CbusSettings {
     GHashTable *values; /* name → value, both owned */
@@ -173,6 +180,36 @@ check_lines(const char *text, const char *file, const CbusSetting *table, const 
     return TRUE;
 }
 
+/* What FILE holds: text, in a regular file of at most FILE_MAX bytes. */
+static char *
+read_text(const char *file, GError **error)
+{
+    int fd = open(file, O_RDONLY | O_CLOEXEC), code = errno;
+    g_autofree char *text = g_malloc(FILE_MAX + 1);
+    const char *fault = NULL;
+    struct stat status;
+    gssize len = -1;
+
+    if (fd < 0)
+        fault = g_strerror(code);
+    else if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode))
+        fault = "Not a regular file";
+    else if ((len = cbus_read_bounded(fd, text, FILE_MAX + 1)) < 0)
+        fault = g_strerror(errno);
+    else if (len > FILE_MAX)
+        fault = "larger than 1 MiB";
+    else if (memchr(text, '\0', (gsize)len) != NULL)
+        fault = "no text: there is a NUL in it";
+    if (fd >= 0)
+        close(fd);
+    if (fault != NULL || len < 0) {
+        g_set_error(error, G_KEY_FILE_ERROR, G_KEY_FILE_ERROR_PARSE, "%s: %s", file, fault);
+        return NULL;
+    }
+    text[len] = '\0';
+    return g_steal_pointer(&text);
+}
+
 /* The file that counts, checked; NULL without error when there is none. */
 static gboolean
 load_file(const CbusSetting *table, const char *group, const char *config, const char *const *files,
@@ -181,7 +218,6 @@ load_file(const CbusSetting *table, const char *group, const char *config, const
     g_autoptr(GKeyFile) key_file = g_key_file_new();
     const char *file = config;
     g_autofree char *text = NULL;
-    gsize len = 0;
 
     for (; file == NULL && files != NULL && *files != NULL; files++) {
         if (g_file_test(*files, G_FILE_TEST_EXISTS))
@@ -189,18 +225,11 @@ load_file(const CbusSetting *table, const char *group, const char *config, const
     }
     if (file == NULL)
         return TRUE;
-    if (!g_file_get_contents(file, &text, &len, error)) {
-        g_prefix_error(error, "%s: ", file);
+    if ((text = read_text(file, error)) == NULL)
         return FALSE;
-    }
-    if (strlen(text) != len) {
-        g_set_error(error, G_KEY_FILE_ERROR, G_KEY_FILE_ERROR_PARSE, "%s: no text: there is a NUL in it",
-                    file);
-        return FALSE;
-    }
     if (!check_lines(text, file, table, group, error))
         return FALSE;
-    if (!g_key_file_load_from_data(key_file, text, len, G_KEY_FILE_NONE, error)) {
+    if (!g_key_file_load_from_data(key_file, text, strlen(text), G_KEY_FILE_NONE, error)) {
         g_prefix_error(error, "%s: ", file);
         return FALSE;
     }

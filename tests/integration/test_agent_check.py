@@ -43,6 +43,7 @@ def test_what_is_in_order_is_said_to_be(place):
     ("[agent]\nname=a\n\nnatz=x\n", [":4: ", "'natz'"]),
     ("[agent]\nname=a\nname=b\n", [":3: ", "'name'", "line 2"]),
     ("[agent]\nnonsense\n", [":2: ", "NAME=VALUE"]),
+    ("[agent]\nname=a\0b\n", ["NUL"]),
     ("name=a\n", [":1: ", "[agent]"]),
     ("[agent]\n[agnet]\n", [":2: ", "[agnet]"]),
 ])
