@@ -176,7 +176,7 @@ def test_trust_lets_a_machine_change_how_its_own_name_is_written(keys, known):
     assert known.read_text() == f"{keys[0].nkey} Web-1\n"
 
 
-@pytest.mark.parametrize("name", ["web1", "WEB1", "web-1", "we.b1"])
+@pytest.mark.parametrize("name", ["web1", "WEB1", "web-1", "we.b1", "webl", "vveb1"])
 def test_trust_refuses_names_that_are_or_imitate_another_machines(keys, known, name):
     trust(known, keys[0].nkey, "web1")
     before = known.read_text()
