@@ -115,11 +115,13 @@ answer_error(CbusFilter *self, const CbusMessage *call, const char *name, const 
     return self->handler.deliver(self->out->data, self->out->len, self->user_data);
 }
 
-/* MESSAGE is not forwarded, and not because of a name that may not be seen. */
+/* Does not forward MESSAGE. REASON is recorded; HINT (may be NULL), with arguments, is the caller's alone. */
 static gboolean
-refuse(CbusFilter *self, const CbusMessage *message, const char *error_name, const char *reason)
+refuse(CbusFilter *self, const CbusMessage *message, const char *error_name, const char *reason,
+       const char *hint)
 {
-    g_autofree char *text = g_strdup_printf("Machine %s: %s", self->machine, reason);
+    g_autofree char *text = g_strconcat("Machine ", self->machine, ": ", reason,
+                                        hint != NULL ? "; what would: " : NULL, hint, NULL);
 
     self->handler.denied(message, reason, self->user_data);
     return answer_error(self, message, error_name, text);
@@ -130,16 +132,16 @@ deny(CbusFilter *self, const CbusMessage *message, const CbusFacts *facts, const
 {
     const char *policy = cbus_policy_name(self->policy);
     const CbusRule *rule = decision->rule;
-    g_autofree char *reason = NULL;
+    g_autofree char *reason = NULL, *hint = NULL;
 
     if (rule != NULL) {
         reason =
             g_strdup_printf("policy %s denies it: %s:%u: %s", policy, rule->file, rule->line, rule->text);
     } else {
-        g_autofree char *hint = cbus_judge_hint(facts);
-        reason = g_strdup_printf("policy %s does not allow it; what would: %s", policy, hint);
+        hint = cbus_judge_hint(facts);
+        reason = g_strdup_printf("policy %s does not allow it", policy);
     }
-    return refuse(self, message, CBUS_DBUS_ERROR("AccessDenied"), reason);
+    return refuse(self, message, CBUS_DBUS_ERROR("AccessDenied"), reason, hint);
 }
 
 static gboolean
@@ -197,7 +199,7 @@ pass(CbusFilter *self, const CbusMessage *message, const CbusFacts *facts, const
     if (message->type == CBUS_MESSAGE_CALL)
         why = cbus_filter_calls_sent(self->calls, facts, message->serial);
     if (why != NULL)
-        return refuse(self, message, CBUS_DBUS_ERROR("LimitsExceeded"), why);
+        return refuse(self, message, CBUS_DBUS_ERROR("LimitsExceeded"), why, NULL);
     sent = self->handler.forward(message, data, self->user_data);
     if (sent == CBUS_FILTER_REFUSED && message->type == CBUS_MESSAGE_CALL) {
         g_autoptr(CbusSentCall) call = NULL;

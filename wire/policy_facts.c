@@ -5,11 +5,14 @@
  * InterfacesAdded. A Properties call whose signature is not the specification's is marked: a lenient service
  * might read it in another way than we would.
  *
+ * Arguments are of any content and length: what is told of them is what rules are made of, and nothing else.
+ *
  * Trust: header and body were checked; a body is nevertheless read within its bounds. Pure, any thread. */
 #include "wire/body.h"
 #include "wire/policy_decide.h"
 
 #define PROPERTIES "org.freedesktop.DBus.Properties"
+#define PATH_SHOWN 1024
 
 static gboolean
 has_signature_of_properties(const CbusMessage *message)
@@ -52,6 +55,13 @@ text_of(CbusSpan span, const char *otherwise)
     return span.text != NULL && span.len > 0 ? span.text : otherwise;
 }
 
+/* ARGUMENT if it is what rules are made of, and so of bounded length; else absent. */
+static CbusSpan
+usable(CbusSpan argument, gboolean (*is_one)(CbusSpan text))
+{
+    return is_one(argument) ? argument : (CbusSpan){NULL, 0};
+}
+
 static char *
 hint(const char *key, const CbusFacts *facts, CbusSpan name, CbusSpan interface, CbusSpan member)
 {
@@ -63,7 +73,7 @@ hint(const char *key, const CbusFacts *facts, CbusSpan name, CbusSpan interface,
     else
         g_string_append_printf(out, "%.*s.%.*s", (int)interface.len, interface.text,
                                member.len > 0 ? (int)member.len : 1, text_of(member, "*"));
-    if (facts->path.len > 0)
+    if (facts->path.len > 0 && facts->path.len <= PATH_SHOWN)
         g_string_append_printf(out, "@%.*s", (int)facts->path.len, facts->path.text);
     return g_string_free(g_steal_pointer(&out), FALSE);
 }
@@ -71,7 +81,8 @@ hint(const char *key, const CbusFacts *facts, CbusSpan name, CbusSpan interface,
 static char *
 hint_name(const char *key, CbusSpan name)
 {
-    return g_strdup_printf("%s=%.*s", key, (int)name.len, text_of(name, ""));
+    name = usable(name, cbus_is_bus_name);
+    return g_strdup_printf("%s=%.*s", key, name.text != NULL ? (int)name.len : 4, text_of(name, "NAME"));
 }
 
 char *
@@ -95,8 +106,10 @@ cbus_judge_hint(const CbusFacts *facts)
                         "match rule without eavesdrop='true'");
     if (cbus_span_is(facts->interface, PROPERTIES) && facts->is_regular) {
         gboolean all = cbus_span_is(facts->member, "GetAll");
+        CbusSpan interface = usable(facts->arguments[0], cbus_is_interface);
+        CbusSpan property = usable(facts->arguments[1], cbus_is_member);
         return hint(cbus_span_is(facts->member, "Set") ? "call" : "read", facts, facts->destination,
-                    facts->arguments[0], all ? none : facts->arguments[1]);
+                    interface, all ? none : property);
     }
     return hint("call", facts, to_driver ? driver : facts->destination, facts->interface, facts->member);
 }

@@ -116,6 +116,16 @@ def test_properties_are_judged_by_the_interface_in_the_argument(portal):
     assert portal.call(ONE, PATH, PROPERTIES, "Get", "(ss)", TEST, "Level")[0] == 1
 
 
+def test_a_denial_is_recorded_without_arguments(judged, portal):
+    before, path = len(judged.agent.log()), PATH + "/child/deeper"  # equal events would be counted with earlier ones
+    error, message = portal.error(ONE, path, PROPERTIES, "Get", "(ss)", "com.example.Argument", "Word")
+    assert error == DENIED and f"read={ONE}=com.example.Argument.Word@{path}" in message  # who asks is told what would do
+    error, message = driver_error(portal, "RequestName", "(su)", "com.example.Argument", 0)
+    assert error == DENIED and "own=com.example.Argument" in message
+    recorded = [line for line in judged.agent.log()[before:].splitlines() if "was denied to call" in line]
+    assert len(recorded) == 2 and all("reason=" in line and "Argument" not in line and "Word" not in line for line in recorded)
+
+
 def test_what_may_not_be_seen_does_not_exist(judged, portal):
     unique = unique_name(judged, OTHER)
     names = driver(portal, "ListNames")[0]

@@ -12,6 +12,7 @@ typedef struct {
     CbusFilter *filter;
     GPtrArray *to_bus, *to_client; /* GDBusMessage */
     guint ready, failed, denied;
+    char *reason; /* of the last denial, for the audit */
     CbusFilterSent sent;
 } Fixture;
 
@@ -51,7 +52,11 @@ deliver(const guint8 *data, gsize size, gpointer user_data)
 static void
 denied(const CbusMessage *message, const char *reason, gpointer user_data)
 {
-    ((Fixture *)user_data)->denied++;
+    Fixture *f = user_data;
+
+    f->denied++;
+    g_free(f->reason);
+    f->reason = g_strdup(reason);
 }
 
 static void
@@ -86,6 +91,7 @@ tear_down(Fixture *f, gconstpointer rules)
     cbus_policies_free(f->policies);
     g_ptr_array_unref(f->to_bus);
     g_ptr_array_unref(f->to_client);
+    g_free(f->reason);
 }
 
 /* Gives MESSAGE (consumed) with SERIAL to the filter. */
@@ -398,6 +404,38 @@ test_only_a_monitor_hears_everything(Fixture *f, gconstpointer rules)
     g_assert_cmpstr(heard, ==, "({'Open': <1>, 'Secret': <2>},)");
 }
 
+/* The audit tells of no arguments, whatever they are; the caller may be told his own, within bounds. */
+static void
+test_reasons_hold_no_arguments(Fixture *f, gconstpointer rules)
+{
+    static const char *const words[] = {"an.Argument", "an argument\n", NULL};
+    g_autofree char *large = g_strnfill(1000000, 'x');
+
+    greet(f);
+    for (guint i = 0; i < G_N_ELEMENTS(words); i++) {
+        const char *word = words[i] != NULL ? words[i] : large;
+        GVariant *const bodies[] = {g_variant_new("(ss)", word, "Argument"),
+                                    g_variant_new("(ss)", "an.I", word), g_variant_new("(s)", word),
+                                    g_variant_new("(su)", word, 0)};
+        const char *const members[] = {"Get", "Get", "GetAll", "RequestName"};
+
+        for (guint j = 0; j < G_N_ELEMENTS(bodies); j++) {
+            clear(f);
+            call(f, 100 + 4 * i + j, j < 3 ? "a.One" : DRIVER, j < 3 ? DRIVER ".Properties" : DRIVER,
+                 members[j], bodies[j]);
+            g_assert_cmpuint(f->denied, ==, 1);
+            g_assert_cmpuint(f->to_bus->len, ==, 0);
+            g_assert_null(strstr(f->reason, "an."));
+            g_assert_null(strstr(f->reason, "rgument"));
+            g_assert_cmpuint(strlen(f->reason), <, 200);
+            g_autofree char *text = NULL;
+            g_variant_get(g_dbus_message_get_body(last(f->to_client)), "(s)", &text);
+            g_assert_cmpuint(strlen(text), <, 1000);
+            g_assert_null(strchr(text, '\n'));
+        }
+    }
+}
+
 #define ADD(name, rules, test) g_test_add("/filter/" name, Fixture, rules, set_up, test, tear_down)
 
 int
@@ -417,6 +455,7 @@ main(int argc, char **argv)
     ADD("a-refused-match-does-not-count", "talk=a.One", test_a_refused_match_does_not_count);
     ADD("strangers-may-not-call", "talk=a.One", test_strangers_may_not_call);
     ADD("replies-go-to-calls", "talk=a.One", test_replies_go_to_calls);
+    ADD("reasons-hold-no-arguments", "see=a.One", test_reasons_hold_no_arguments);
     ADD("only-a-monitor-hears-everything",
         "call=a.One=a.I.*\ndeny=a.One=a.I.Secret\ncall=org.freedesktop.DBus=org.freedesktop.DBus.*\n"
         "call=org.freedesktop.DBus=org.freedesktop.DBus.Monitoring.*\n"
