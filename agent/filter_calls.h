@@ -5,7 +5,7 @@
 
 typedef struct {
     gboolean is_hello;
-    gboolean listens; /* once the bus agrees, the client hears what is meant for others */
+    gboolean listens;       /* once the bus agrees, the client hears what is meant for others */
     CbusShape shape;        /* of the answer, if it has to be filtered */
     char *path, *interface; /* of CBUS_SHAPE_PROPERTIES */
     char *match;            /* of an AddMatch: its rule */
