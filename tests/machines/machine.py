@@ -194,12 +194,11 @@ class Machine:
         """Puts the program in as `meson install` does, with the unit that comes with it and its confinement; installed
         before boot(), it starts with the machine."""
         shutil.copy(build / "agent/cbus-agent", self.root / "usr/local/bin/cbus-agent")
-        self.write("etc/cbus/agent.conf", f"[agent]\nnats={nats_url}\n")
+        self.write("etc/cbus/agent.conf", "# tests write here\n")
         self.write("etc/cbus/authorized_keys", authorized_keys, 0o600)
         self.write("usr/local/lib/systemd/system/cbus-agent.service", (build / "data/cbus-agent.service").read_text())
-        if arguments:
-            self.write("etc/systemd/system/cbus-agent.service.d/arguments.conf",
-                       f"[Service]\nExecStart=\nExecStart=/usr/local/bin/cbus-agent {arguments}\n")
+        command = f"ExecStart=\nExecStart=/usr/local/bin/cbus-agent {arguments}\n" if arguments else ""
+        self.write("etc/systemd/system/cbus-agent.service.d/test.conf", f"[Service]\nEnvironment=NATS_URL={nats_url}\n{command}")
         wants = self.root / "etc/systemd/system/multi-user.target.wants"
         wants.mkdir(exist_ok=True)
         (wants / "cbus-agent.service").symlink_to("/usr/local/lib/systemd/system/cbus-agent.service")
