@@ -20,6 +20,7 @@
 #include "agent/user_child.h"
 #include "link/log.h"
 #include "link/nats_context.h"
+#include "link/nats_dial.h"
 #include "link/process.h"
 #include "link/settings.h"
 #include "wire/message.h"
@@ -192,7 +193,7 @@ run_network(const CbusSettings *settings, const CbusConnectorEnds *ends, const C
     if (error != NULL)
         (void)fail(error);
     await_connector(ends->pid);
-    return done ? 0 : 1;
+    return cbus_nats_dial_leave(done ? 0 : 1);
 }
 
 static int

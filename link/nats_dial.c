@@ -14,17 +14,23 @@
  * before it is looked at, so that a descriptor closed and reused in between is never hit; and what is hit by
  * mistake could only be another NATS connection, which is made again. Without /proc there is no watchdog.
  *
+ * A worker that hangs is not waited for when the process ends; how many there are is counted, because none
+ * may run on while exit handlers take away what it uses.
+ *
  * Threads: everything is the loop's, except worker() and what is marked as guarded. */
 #include "link/nats_dial.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define HANG_MS  2500 /* the library's own deadline is 2 000 */
 #define WATCH_MS 200
+
+static gint workers; /* atomic: how many have not ended */
 
 struct _CbusNatsDial {
     gatomicrefcount refs;
@@ -227,6 +233,7 @@ worker(gpointer data)
     cbus_nats_source_free(source);
     nats_ReleaseThreadMemory();
     dial_unref(dial);
+    g_atomic_int_add(&workers, -1);
     return NULL;
 }
 
@@ -249,6 +256,7 @@ cbus_nats_dial_new(GMainContext *context, CbusNatsLogin *login, CbusNatsDialed f
     g_source_set_callback(dial->watchdog, on_watchdog, dial, NULL);
     g_source_attach(dial->watchdog, context);
     g_atomic_ref_count_inc(&dial->refs);
+    g_atomic_int_inc(&workers);
     thread = g_thread_try_new("cbus-nats-dial", worker, dial, &error);
     if (thread == NULL) {
         natsConnection *no_connection = NULL;
@@ -256,6 +264,7 @@ cbus_nats_dial_new(GMainContext *context, CbusNatsLogin *login, CbusNatsDialed f
 
         report(dial, &no_connection, &no_source, error);
         dial_unref(dial);
+        g_atomic_int_add(&workers, -1);
     }
     return dial;
 }
@@ -284,4 +293,14 @@ cbus_nats_dial_free(CbusNatsDial *dial)
         natsConnection_Destroy(connection);
     cbus_nats_source_free(source);
     dial_unref(dial);
+}
+
+int
+cbus_nats_dial_leave(int status)
+{
+    if (g_atomic_int_get(&workers) > 0) {
+        fflush(NULL);
+        _exit(status);
+    }
+    return status;
 }

@@ -14,3 +14,6 @@ CbusNatsDial *cbus_nats_dial_new(GMainContext *context, CbusNatsLogin *login, Cb
 /* Also gives up an attempt under way: FUNC is not called, and what the worker still makes, it destroys. */
 void cbus_nats_dial_free(CbusNatsDial *dial);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CbusNatsDial, cbus_nats_dial_free)
+/* The process is about to end with STATUS, which comes back to be returned from main(). While a worker is in
+ * the middle of an attempt it ends here, without the exit handlers: OpenSSL's frees what the worker uses. */
+int cbus_nats_dial_leave(int status);

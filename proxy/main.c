@@ -14,6 +14,7 @@
  * The main thread is the I/O thread; its context is the default one. */
 #include "link/log.h"
 #include "link/nats_context.h"
+#include "link/nats_dial.h"
 #include "link/process.h"
 #include "link/ssh_agent.h"
 #include "proxy/proxy.h"
@@ -237,7 +238,7 @@ main(int argc, char **argv)
     int status = EXIT_SUCCESS;
     if (!serve(settings, &status, &error)) {
         cbus_log(G_LOG_LEVEL_CRITICAL, error->message, NULL);
-        return EXIT_FAILURE;
+        status = EXIT_FAILURE;
     }
-    return status;
+    return cbus_nats_dial_leave(status);
 }

@@ -102,7 +102,7 @@ def test_while_the_broker_is_away(own):
         told = len(program.log())
         start()
         wait_for(lambda program=program, told=told: "NATS can not be reached" in program.log()[told:], f"{program.name} to try")
-        assert ends(program) == 0
+        assert ends(program) == 0, program.log()
     own.nats.start()
     restarted(own)
 
@@ -129,7 +129,27 @@ def test_while_a_broker_accepts_and_says_nothing(own):
             mute.settimeout(10)
             connection, _ = mute.accept()
             with connection:
-                assert ends(program) == 0
+                assert ends(program) == 0, program.log()
+    own.agent_url = own.proxy_url = None
+    restarted(own)
+
+
+def test_while_a_broker_stalls_in_the_tls_handshake(own):
+    for program in (own.agent, own.proxy):
+        program.terminate()
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        mute.settimeout(10)
+        own.agent_url = own.proxy_url = f"tls://127.0.0.1:{mute.getsockname()[1]}"
+        for program, start in ((own.agent, own.start_agent), (own.proxy, own.start_proxy)):
+            start()
+            connection, _ = mute.accept()
+            with connection:
+                connection.settimeout(10)
+                connection.sendall(b'INFO {"server_id":"x","version":"2.9.10","max_payload":1048576,"tls_required":true}\r\n')
+                assert connection.recv(1) == b"\x16", "a ClientHello"
+                # A part of a record, so that it waits for the rest.
+                connection.sendall(b"\x16\x03\x03\x00")
+                assert ends(program) == 0, program.log()
     own.agent_url = own.proxy_url = None
     restarted(own)
 
