@@ -391,5 +391,5 @@ class Stack:
         """Both daemons live and said nothing that no daemon should say."""
         for program in (self.proxy, self.agent):
             assert program.running, f"{program.name} ended with {program.process.returncode}: {program.log()[-3000:]}"
-            for word in ("CRITICAL", "ERROR: AddressSanitizer", "runtime error:"):
+            for word in ("CRITICAL", "ERROR: AddressSanitizer", "runtime error:", "WARNING: ThreadSanitizer"):
                 assert word not in program.log(), program.log()[-4000:]
