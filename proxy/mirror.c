@@ -86,6 +86,13 @@ cbus_mirror_set_label(CbusMirror *self, const char *label)
 }
 
 void
+cbus_mirror_set_clock(CbusMirror *self, gint64 (*clock)(gpointer data), gpointer data)
+{
+    self->clock = clock;
+    self->clock_data = data;
+}
+
+void
 cbus_mirror_set_signals(CbusMirror *self, const char *const *rules)
 {
     self->signals = rules;

@@ -32,6 +32,9 @@ void cbus_mirror_set_absence(CbusMirror *mirror, const char *error_name, const c
  */
 void cbus_mirror_set_signals(CbusMirror *mirror, const char *const *rules);
 
+/* Instead of the monotonic clock, in µs: for tests. */
+void cbus_mirror_set_clock(CbusMirror *mirror, gint64 (*clock)(gpointer data), gpointer data);
+
 /* The roster owns the link and its handler, and passes on what concerns the mirror's channels. */
 void cbus_mirror_link_up(CbusMirror *mirror, CbusLink *link); /* borrowed until link_down */
 /* Call while LINK's counters are still valid: sent calls are answered NoReply, unsent ones Offline. */

@@ -103,7 +103,7 @@ tree_request(CbusMirror *self, CbusService *service)
         self->next_tree = 1;
     service->tree_id = self->next_tree;
     service->tree_channel = self->main->id;
-    service->tree_asked_at = g_get_monotonic_time();
+    service->tree_asked_at = cbus_mirror_now(self);
     service->tree_outdated = FALSE;
     self->main->trees++;
     self->pending++;
@@ -139,7 +139,7 @@ known_document(const CbusService *service, const char *path, gint64 max_age)
 {
     gint64 filled_at = service->tree != NULL ? cbus_service_tree_filled_at(service->tree) : 0;
 
-    if (filled_at == 0 || g_get_monotonic_time() - filled_at > max_age)
+    if (filled_at == 0 || cbus_mirror_now(service->mirror) - filled_at > max_age)
         return NULL;
     return cbus_service_tree_document(service->tree, path);
 }
@@ -371,7 +371,7 @@ tree_arrived(CbusMirror *self, CbusService *service, const CbusTree *tree)
 
     if (service->tree == NULL)
         service->tree = cbus_service_tree_new(self->store);
-    (void)cbus_service_tree_fill(service->tree, tree, g_get_monotonic_time());
+    (void)cbus_service_tree_fill(service->tree, tree, cbus_mirror_now(self));
     while ((waiting = g_queue_pop_head(&service->tree_waiting)) != NULL) {
         answer_from_tree(self, service, waiting, fault);
         cbus_waiting_free(waiting);

@@ -67,7 +67,7 @@ cbus_mirror_tick(CbusMirror *self)
 {
     if (!self->sweeping)
         return;
-    cbus_mirror_introspect_expire(self, g_get_monotonic_time() - TREE_PATIENCE_S * G_USEC_PER_SEC);
+    cbus_mirror_introspect_expire(self, cbus_mirror_now(self) - TREE_PATIENCE_S * G_USEC_PER_SEC);
     cbus_mirror_pool_review(self);
     if (self->pending == 0 && self->busy) {
         self->busy = FALSE;
@@ -100,7 +100,7 @@ cbus_mirror_pool_expect(CbusMirror *self, CbusChannel *channel, const CbusPendin
 {
     CbusPending *entry = g_slice_dup(CbusPending, pending);
 
-    entry->since = channel->used = cbus_mirror_seconds();
+    entry->since = channel->used = cbus_mirror_seconds(self);
     g_hash_table_insert(channel->pending, GUINT_TO_POINTER(channel->next_serial - 1), entry);
     if (entry->asked <= CBUS_ASKED_OBJECT)
         channel->waiting++;
@@ -157,7 +157,7 @@ channel_open(CbusMirror *self, guint32 uid)
     channel->id = cbus_link_open(self->link, uid);
     channel->uid = uid;
     channel->next_serial = 1;
-    channel->used = cbus_mirror_seconds();
+    channel->used = cbus_mirror_seconds(self);
     channel->pending = g_hash_table_new(NULL, NULL);
     g_ptr_array_add(self->channels, channel);
     cbus_link_set_channel_quota(self->link, channel->id, CBUS_MIRROR_QUEUE_BYTES + CBUS_MESSAGE_MAX);
@@ -239,9 +239,9 @@ usable(CbusChannel *channel, guint32 uid)
 
 /* How many of CHANNEL's calls are past hope, and how many of all have somebody waiting. */
 static guint
-count_stale(const CbusChannel *channel, guint *living)
+count_stale(const CbusMirror *self, const CbusChannel *channel, guint *living)
 {
-    guint32 now = cbus_mirror_seconds();
+    guint32 now = cbus_mirror_seconds(self);
     guint stale = 0;
     GHashTableIter iter;
     gpointer value;
@@ -275,12 +275,13 @@ cbus_mirror_pool_review(CbusMirror *self)
     for (guint i = self->channels->len; i-- > 0;) {
         CbusChannel *channel = g_ptr_array_index(self->channels, i);
         gboolean keeps_names = channel == self->main || channel == self->heir;
-        guint living, stale = count_stale(channel, &living);
+        guint living, stale = count_stale(self, channel, &living);
 
         if (stale >= CBUS_MIRROR_STALE || (!keeps_names && stale > 0 && stale == channel->waiting))
             channel->retired = TRUE;
         if (!keeps_names && living == 0 &&
-            (channel->retired || (channel->waiting == 0 && cbus_mirror_seconds() - channel->used >= IDLE_S)))
+            (channel->retired ||
+             (channel->waiting == 0 && cbus_mirror_seconds(self) - channel->used >= IDLE_S)))
             channel_close(self, channel);
     }
     if (self->main != NULL && self->main->retired && self->heir == NULL &&

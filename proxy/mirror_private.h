@@ -102,6 +102,8 @@ struct _CbusMirror {
     CbusNodeStore *store;
     CbusMirrorHandler handler;
     gpointer user_data;
+    gint64 (*clock)(gpointer data); /* NULL: the monotonic one */
+    gpointer clock_data;
     char nkey[CBUS_NKEY_LENGTH + 1];
     char *path; /* the machine's node */
     char *label, *absence_error, *absence_message;
@@ -138,10 +140,16 @@ struct _CbusMirror {
 #define CBUS_NAMES_ACTIVATABLE 0x2u
 #define CBUS_NAMES_ALL         0x3u
 
-static inline guint32
-cbus_mirror_seconds(void)
+static inline gint64
+cbus_mirror_now(const CbusMirror *self)
 {
-    return (guint32)(g_get_monotonic_time() / G_USEC_PER_SEC);
+    return self->clock != NULL ? self->clock(self->clock_data) : g_get_monotonic_time();
+}
+
+static inline guint32
+cbus_mirror_seconds(const CbusMirror *self)
+{
+    return (guint32)(cbus_mirror_now(self) / G_USEC_PER_SEC);
 }
 
 /* mirror_ask.c */

@@ -221,6 +221,12 @@ tree_free(gpointer data)
     g_free(tree);
 }
 
+static gint64
+fake_clock(gpointer data)
+{
+    return ((Fake *)data)->now;
+}
+
 Fake *
 fake_new(void)
 {
@@ -246,7 +252,16 @@ fake_new(void)
     fake->next_serial = 100;
     fake->mirror = cbus_mirror_new(&fake->loop, &fake->front, fake->store, &fake->machine, &handler, fake);
     cbus_mirror_set_label(fake->mirror, "web1");
+    fake->now = G_USEC_PER_SEC;
+    cbus_mirror_set_clock(fake->mirror, fake_clock, fake);
     return fake;
+}
+
+void
+fake_pass(Fake *fake, guint seconds)
+{
+    fake->now += seconds * G_USEC_PER_SEC;
+    cbus_mirror_tick(fake->mirror);
 }
 
 void

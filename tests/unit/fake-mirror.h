@@ -44,11 +44,13 @@ typedef struct {
     guint services_changed, signals_lost_changed, bus_changed;
     char *bus_error; /* as last told */
     guint32 next_serial;
+    gint64 now; /* the mirror's clock, µs; begins at 1 s */
 } Fake;
 
 Fake *fake_new(void); /* no link yet */
 void fake_free(Fake *fake);
-void fake_up(Fake *fake); /* a link, all of whose messages depart at once */
+void fake_pass(Fake *fake, guint seconds); /* time goes by, then the roster's tick comes */
+void fake_up(Fake *fake);                  /* a link, all of whose messages depart at once */
 /* Answers Hello, AddMatch, ListNames, ListActivatableNames and every GetNameOwner of channel INDEX. NAMES:
  * "name=:1.5" pairs; ACTIVATABLE: names. NULL-terminated. */
 void fake_settle(Fake *fake, guint index, const char *const *names, const char *const *activatable);
