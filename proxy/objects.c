@@ -18,6 +18,8 @@
 #include "link/log.h"
 #include "proxy/interfaces.h"
 
+#include <string.h>
+
 struct _CbusObjects {
     CbusFront *front;
     GDBusConnection *connection;
@@ -85,15 +87,17 @@ on_pong(gint64 round_trip, gpointer user_data)
 {
     GDBusMethodInvocation *invocation = user_data;
     if (round_trip < 0) {
-        g_dbus_method_invocation_return_dbus_error(
-            invocation, CBUS_ERROR_OFFLINE,
-            "The link to the machine ended before it answered the ping; its LastError says why");
+        const char *path = g_dbus_method_invocation_get_object_path(invocation);
+        g_autofree char *message = g_strdup_printf(
+            "The link to machine %s ended before it answered the ping; its LastError says why",
+            strrchr(path, '/') + 1);
+        g_dbus_method_invocation_return_dbus_error(invocation, CBUS_ERROR_OFFLINE, message);
         return;
     }
     g_dbus_method_invocation_return_value(invocation, g_variant_new("(t)", (guint64)round_trip));
 }
 
-/* Ping is all there is to call: GDBus refuses what the interface does not name. */
+/* Ping is all there is to call. */
 static void
 call_machine(GDBusConnection *connection, const char *sender, const char *path, const char *interface,
              const char *method, GVariant *arguments, GDBusMethodInvocation *invocation, gpointer user_data)

@@ -7,9 +7,9 @@
  *     anything else                 UnknownObject, saying which part of the path is unknown
  *
  * GDBus answers Peer and Introspect at any path, existing or not, so it only sees calls for objects that
- * exist, and Peer outside our tree (which the specification binds to no object). A call to our own objects
- * that wants no reply is not GDBus's: it would cost memory that nobody counts. Cluster's Invoke is passed on
- * by itself; all else changes nothing and is dropped.
+ * exist and, of a machine, for methods that it has, and Peer outside our tree (which the specification binds
+ * to no object). A call to our own objects that wants no reply is not GDBus's: it would cost memory that
+ * nobody counts. Cluster's Invoke is passed on by itself; all else changes nothing and is dropped.
  *
  * Paths come from any program on the bus: they are valid object paths (checked in the view) and else
  * anything. Loop thread only. */
@@ -120,11 +120,56 @@ call_root(CbusRouter *router, CbusFront *front, const CbusMessage *call, const g
     return TRUE;
 }
 
+/* All that a machine's own node has to call beside Introspect. */
+static const struct {
+    const char *interface, *member, *signature;
+} machine_methods[] = {
+    {CBUS_INTERFACE_MACHINE, "Ping", ""},       {CBUS_INTERFACE_PROPERTIES, "Get", "ss"},
+    {CBUS_INTERFACE_PROPERTIES, "GetAll", "s"}, {CBUS_INTERFACE_PROPERTIES, "Set", "ssv"},
+    {CBUS_INTERFACE_PEER, "Ping", ""},          {CBUS_INTERFACE_PEER, "GetMachineId", ""},
+};
+
+/* What GDBus would refuse without a word about which machine it is, or where else to look. FALSE: nothing. */
+static gboolean
+refuse_member(CbusMachine *machine, CbusFront *front, const CbusMessage *call)
+{
+    const char *wanted = NULL;
+    for (gsize i = 0; i < G_N_ELEMENTS(machine_methods); i++) {
+        if (!cbus_span_is(call->member, machine_methods[i].member) ||
+            (call->interface.text != NULL && !cbus_span_is(call->interface, machine_methods[i].interface))) {
+            continue;
+        }
+        if (cbus_span_is(call->signature, machine_methods[i].signature)) {
+            return FALSE;
+        }
+        wanted = machine_methods[i].signature;
+    }
+    const char *name = cbus_machine_name(machine), *nkey = cbus_machine_nkey(machine);
+    g_autofree char *method = g_strdup_printf(
+        "%.*s%s%.*s", (int)call->interface.len, call->interface.len > 0 ? call->interface.text : "",
+        call->interface.len > 0 ? "." : "", (int)call->member.len, call->member.text);
+    if (name[0] == '\0') {
+        name = "without a name";
+    }
+    if (wanted != NULL) {
+        cbus_front_reply_error(front, call, CBUS_DBUS_ERROR("InvalidArgs"),
+                               "Machine %s (%s): %s takes (%s), not (%.*s)", name, nkey, method, wanted,
+                               (int)call->signature.len, call->signature.len > 0 ? call->signature.text : "");
+    } else {
+        cbus_front_reply_error(
+            front, call, CBUS_DBUS_ERROR("UnknownMethod"),
+            "Machine %s (%s): its own node has no method %s; the objects of its services are at "
+            "%s/<service> and below, and its Services property lists those",
+            name, nkey, method, cbus_machine_path(machine));
+    }
+    return TRUE;
+}
+
 static gboolean
 call_machine(CbusMachine *machine, CbusFront *front, const CbusMessage *call)
 {
     if (!is_introspect(call)) {
-        return drop_silent(call);
+        return drop_silent(call) || refuse_member(machine, front, call);
     }
     if (check_introspect(front, call)) {
         cbus_mirror_introspect_machine(cbus_machine_mirror(machine), call, cbus_interfaces_xml_machine());

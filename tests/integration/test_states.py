@@ -242,7 +242,24 @@ def test_unknown_members_of_a_machine_are_answered(own):
             DBUS_ERROR + "UnknownProperty", DBUS_ERROR + "InvalidArgs")
         assert own.client.error(NAME, path, PROPERTIES, "Set", "(ssv)", interface, "NKey", GLib.Variant("s", "x"))[0] in (
             DBUS_ERROR + "PropertyReadOnly", DBUS_ERROR + "InvalidArgs")
-    assert own.client.error(NAME, own.machine, MACHINE, "Ping", "(s)", "x")[0] == DBUS_ERROR + "InvalidArgs"
+    for interface, member in ((MACHINE, "Nonsense"), ("no.such.Interface", "Nonsense"), ("com.example.Test", "Echo")):
+        name, message = own.client.error(NAME, own.machine, interface, member)
+        assert name == DBUS_ERROR + "UnknownMethod"
+        assert "web1" in message and own.nkey in message and f"{interface}.{member}" in message, message
+        assert f"{own.machine}/<service>" in message and "Services" in message, message
+
+
+def test_a_machine_object_refuses_a_wrong_signature(own):
+    for interface, member, signature, args in ((MACHINE, "Ping", "(s)", ("x",)), (PROPERTIES, "Get", "(s)", (MACHINE,)),
+                                               (PROPERTIES, "GetAll", None, ())):
+        name, message = own.client.error(NAME, own.machine, interface, member, signature, *args)
+        assert name == DBUS_ERROR + "InvalidArgs"
+        assert "web1" in message and own.nkey in message and f"{interface}.{member}" in message, message
+        assert signature is None or signature in message
+    assert own.client.call(NAME, own.machine, "org.freedesktop.DBus.Peer", "Ping") == ()
+
+
+def test_what_lies_above_the_machines_is_no_object(own):
     assert own.client.error(NAME, "/ie/bmcgee", MACHINE, "Ping")[0] in (DBUS_ERROR + "UnknownObject", DBUS_ERROR + "UnknownMethod")
 
 
