@@ -1,6 +1,8 @@
 """What the mirror promises when something breaks: every call is answered, by the error that says what is known."""
+import contextlib
 import time
 
+from broker import RawNats
 from gi.repository import GLib
 from stack import NAME, TEST, split_error, wait_for
 
@@ -42,17 +44,35 @@ def test_the_agent_is_killed(own):
     began = time.monotonic()
     for name, message in answered(own, calls, 3):
         assert name == DBUS_ERROR + "NoReply"
-        assert "web1" in message
+        assert "web1" in message and own.nkey in message and "the other side seems to be gone" in message, message
+        assert "outcome is unknown: look before you repeat it" in message
     assert time.monotonic() - began < 3
     own.wait_state("offline", 3)
-    assert own.property("LastError") != ""
+    assert "the other side seems to be gone" in own.property("LastError")
     assert own.property("Online") is False
     name, message = own.error("Echo", "(v)", GLib.Variant("u", 2))
     assert name == OFFLINE
-    assert "web1" in message
+    assert "web1" in message and own.nkey in message and "seems to be gone" in message and "check cbus-agent there" in message
     own.start_agent()
     own.wait_online()
     assert own.call("Echo", "(v)", GLib.Variant("u", 3)) == (3,)
+
+
+def test_the_agent_is_killed_while_somebody_listens_to_everything(own):
+    """The broker does not say that nobody is there, so it takes the ten seconds of the pings."""
+    with contextlib.closing(RawNats(own.nats.port)) as listener:
+        listener.subscribe("cbus.v1.>")
+        calls = hang(own)
+        own.agent.kill()
+        for name, message in answered(own, calls, 14):
+            assert name == DBUS_ERROR + "NoReply"
+            assert "web1" in message
+        # Its last presence is young enough to be tried for a while.
+        assert own.state() in ("connecting", "offline")
+        own.wait_state("offline", 20)
+        assert own.property("LastError") != ""
+    own.start_agent()
+    own.wait_online()
 
 
 def test_the_broker_is_killed_and_started_again_in_mid_load(own):
@@ -60,9 +80,12 @@ def test_the_broker_is_killed_and_started_again_in_mid_load(own):
     own.nats.kill()
     for name, message in answered(own, calls, 3):
         assert name == DBUS_ERROR + "NoReply"
-        assert "web1" in message
+        assert "web1" in message and own.nats.url in message and "outcome is unknown: look before you repeat it" in message
     own.wait_state("offline", 3)
-    assert own.error("Echo", "(v)", GLib.Variant("u", 2))[0] == OFFLINE
+    assert own.nats.url in own.property("LastError")
+    name, message = own.error("Echo", "(v)", GLib.Variant("u", 2))
+    assert name == OFFLINE
+    assert "web1" in message and own.nats.url in message and "the NATS server between" in message
     own.nats.start()
     own.wait_online()
     assert own.call("Echo", "(v)", GLib.Variant("u", 3)) == (3,)
@@ -108,7 +131,7 @@ def test_the_remote_bus_is_killed_and_started_again(own):
     own.remote.kill()
     for name, message in answered(own, calls, 3):
         assert name == DBUS_ERROR + "NoReply"
-        assert "web1" in message
+        assert "web1" in message and "machine's bus" in message and "outcome is unknown: look before you repeat it" in message
     name, message = own.error("Echo", "(v)", GLib.Variant("u", 2))
     assert name in (OFFLINE, DBUS_ERROR + "NoReply"), (name, message)
     assert "web1" in message
@@ -176,7 +199,9 @@ def test_too_many_calls_are_refused_at_once(own):
     own.client.wait(lambda: sum(bool(c) for c in calls) >= 40, "the refusals")
     refused = [split_error(call[0]) for call in calls if call]
     assert len(refused) == 40
-    assert all(name == DBUS_ERROR + "LimitsExceeded" and "web1" in message for name, message in refused)
+    for name, message in refused:
+        assert name == DBUS_ERROR + "LimitsExceeded"
+        assert "web1" in message and "768 calls" in message and "not executed: try again later" in message
 
 
 def test_the_proxy_stops_in_order_and_answers_what_is_pending(own):

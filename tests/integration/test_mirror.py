@@ -6,7 +6,7 @@ from stack import NAME, ROOT, TEST, Client, escape, wait_for
 DBUS_ERROR = "org.freedesktop.DBus.Error."
 PATH = "/com/example/Test"
 DRIVER = "org.freedesktop.DBus"
-OTHER_MACHINE = "UBPTX7SRKX6EJEYLUSQG4EYE43CNNBIXJNCUDQBQRQN4VIXMM3RMXAXG"
+MISTYPED = "UBPTX7SRKX6EJEYLUSQG4EYE43CNNBIXJNCUDQBQRQN4VIXMM3RMXAXG"
 
 
 def test_values_of_every_type_come_back_as_they_went(stack):
@@ -125,22 +125,40 @@ def test_a_remote_caller_with_a_descriptor_is_answered(stack):
         client.close()
 
 
-def test_what_does_not_exist_is_an_unknown_object(stack):
-    for path in (f"{ROOT}/{OTHER_MACHINE}/org_2efreedesktop_2eDBus", f"{ROOT}/UXYZ/a_2eb", f"{stack.machine}/_zz",
-                 f"{stack.machine}/_4", f"{stack.machine}/com.example.One".replace(".", "_2E")):
-        name, message = stack.client.error(NAME, path, TEST, "Echo", "(s)", "x")
-        assert name == DBUS_ERROR + "UnknownObject", (path, name, message)
-    for element in ("_zz", "_4"):
-        _name, message = stack.client.error(NAME, f"{stack.machine}/{element}/x", TEST, "Echo")
-        assert "web1" in message and element in message and "two hexadecimal digits" in message
+def test_an_unknown_machine(stack):
     unknown = stack.new_nkey("unknown")
-    for below in ("", "/_zz", "/a_2eb"):
-        name, message = stack.client.error(NAME, f"{ROOT}/{unknown}{below}", TEST, "Echo")
+    for below in ("", "/_zz", "/a_2eb", "/a_2eb/x"):
+        name, message = stack.client.error(NAME, f"{ROOT}/{unknown}{below}", TEST, "Echo", "(s)", "x")
         assert name == DBUS_ERROR + "UnknownObject"
-        assert unknown in message and "no machine" in message and "cbus trust" in message
-    name, message = stack.error("Echo", service="com.example.NotThere")
-    assert name == DBUS_ERROR + "UnknownObject"
-    assert "web1" in message and "com.example.NotThere" in message
+        assert unknown in message and "no machine" in message
+        assert "cbus trust" in message and "cbus machines" in message
+    for element in ("UXYZ", "x", unknown[:-1], unknown.lower(), MISTYPED):
+        name, message = stack.client.error(NAME, f"{ROOT}/{element}/a_2eb", TEST, "Echo")
+        assert name == DBUS_ERROR + "UnknownObject"
+        assert element in message and "NKey" in message and "cbus machines" in message, message
+
+
+def test_an_unknown_service(stack):
+    for below in ("/", PATH):
+        name, message = stack.error("Echo", service="com.example.NotThere", below=below)
+        assert name == DBUS_ERROR + "UnknownObject"
+        assert "web1" in message and stack.nkey in message and "com.example.NotThere" in message and "Services" in message
+
+
+@pytest.mark.parametrize("element", ["_zz", "_4", "_", "_2", "com_2Eexample_2eOne", "com_2eexample_2eOn_65", "com", "_2e_2e", "a_00b_2ec"])
+def test_an_undecodable_path_element(stack, element):
+    for below in ("", "/x"):
+        name, message = stack.client.error(NAME, f"{stack.machine}/{element}{below}", TEST, "Echo")
+        assert name == DBUS_ERROR + "UnknownObject"
+        assert "web1" in message and stack.nkey in message and element in message and "two hexadecimal digits" in message
+
+
+def test_an_unknown_object_and_method_of_a_service_are_its_own_to_refuse(stack):
+    direct = Client(stack.remote.address)
+    for path, member, signature, args in (("/no/such", "Echo", None, ()), (PATH, "Nonsense", None, ()), (PATH, "Echo", "(s)", ("x",))):
+        expected = direct.error("com.example.One", path, TEST, member, signature, *args)
+        assert stack.error(member, signature, *args, below=path) == expected
+    direct.close()
 
 
 def test_unique_names_can_be_addressed_but_are_not_listed(stack):
