@@ -232,11 +232,15 @@ requests_event(guint32 events, gpointer user_data)
     if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0) {
         g_autoptr(GError) error = NULL;
         int got = cbus_datagram_receive(self->requests, &self->in, MSG_DONTWAIT, &error);
+        gboolean unasked =
+            got > 0 && (self->in.type == CBUS_DATAGRAM_TABLE || self->in.type == CBUS_DATAGRAM_POLICIES);
+        if (unasked && self->in.fd >= 0)
+            close(self->in.fd);
         if (got < 0)
             lose(self, error);
-        else if (got > 0 && self->in.type == CBUS_DATAGRAM_TABLE)
+        else if (unasked && self->in.type == CBUS_DATAGRAM_TABLE)
             take_table(self, &self->in);
-        else if (got > 0 && self->in.type == CBUS_DATAGRAM_POLICIES)
+        else if (unasked)
             take_policies(self, &self->in);
         else if (got > 0)
             take_answer(self, &self->in);
