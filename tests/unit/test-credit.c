@@ -126,6 +126,114 @@ test_a_freed_link_returns_its_share(void)
     g_assert_cmpuint(pair->agent.budget->assembling, ==, 0);
 }
 
+/* Nothing goes the other way: three quarters of a window, then one packet with more. */
+static void
+test_a_one_way_stream_is_told_of_credit_before_it_has_to_stop(void)
+{
+    g_autoptr(Pair) pair = pair_new();
+    guint32 channel = pair_channel(pair);
+    guint before = pair->proxy.packets;
+    gsize bytes = 0;
+
+    for (guint32 i = 0; i < 2000; i++) {
+        guint told = pair->proxy.packets;
+
+        g_assert_true(send_message(&pair->agent, channel, 1000, i + 1));
+        bytes += CBUS_RECORD_HEADER_BYTES + 1000;
+        pair_turn(pair);
+        g_assert_true(pair_deliver(&pair->agent));
+        /* Told at the very message that passes the mark, and at no other. */
+        g_assert_cmpuint(pair->proxy.packets - told, <=, 1);
+        if (pair->proxy.packets == told)
+            g_assert_cmpuint(cbus_credit_left(pair->agent.link), >=, CBUS_WINDOW_FIRST / 4);
+        while (pair_deliver(&pair->proxy))
+            ;
+        g_assert_cmpuint(pair->agent.link->queued, ==, 0);
+        g_assert_false(pair->agent.link->stalled);
+    }
+    g_assert_cmpuint(pair->proxy.messages->len, ==, 2000);
+    g_assert_cmpuint(pair->proxy.packets - before, >=, bytes / CBUS_WINDOW_FIRST);
+    g_assert_cmpuint(pair->proxy.packets - before, <=, bytes / (CBUS_WINDOW_FIRST * 3 / 4) + 1);
+}
+
+static void
+test_credit_rides_along_with_calls_and_replies(void)
+{
+    g_autoptr(Pair) pair = pair_new();
+    guint32 channel = pair_channel(pair);
+    guint calls = pair->proxy.packets, replies = pair->agent.packets;
+
+    for (guint32 i = 0; i < 500; i++) {
+        g_assert_true(send_message(&pair->proxy, channel, 4096, i + 1));
+        pair_settle(pair);
+        g_assert_true(send_message(&pair->agent, channel, 4096, i + 1));
+        pair_settle(pair);
+    }
+    g_assert_cmpuint(pair->agent.messages->len, ==, 500);
+    g_assert_cmpuint(pair->proxy.packets - calls, ==, 500);
+    g_assert_cmpuint(pair->agent.packets - replies, ==, 500);
+}
+
+typedef struct {
+    GBytes *packet;
+    guint due;
+} Flying;
+
+/* Hands over what END sent LATE steps ago, and lets what it sent now set out. */
+static void
+fly(End *end, End *to, GQueue *air, guint step, guint late)
+{
+    GBytes *packet;
+
+    while (!g_queue_is_empty(air) && ((Flying *)g_queue_peek_head(air))->due <= step) {
+        g_autofree Flying *flying = g_queue_pop_head(air);
+        g_autoptr(GBytes) arrived = flying->packet;
+
+        end_get(to, arrived);
+    }
+    pair_turn(end->pair);
+    while ((packet = g_queue_pop_head(&end->sent)) != NULL) {
+        Flying *flying = g_new(Flying, 1);
+
+        *flying = (Flying){packet, step + late};
+        g_queue_push_tail(air, flying);
+    }
+}
+
+/* A stream from far away: a round trip holds twice what the first window does. The window grows until the
+ * stream flows; what it cost to find that out is a few round trips, however long the stream is. */
+static void
+test_a_one_way_stream_over_a_slow_way_loses_a_few_round_trips_only(void)
+{
+    enum { LATE = 8, COUNT = 4000 };
+    g_autoptr(Pair) pair = pair_new();
+    guint32 channel = pair_channel(pair);
+    GQueue there = G_QUEUE_INIT, back = G_QUEUE_INIT;
+    guint step = 0;
+
+    for (; pair->proxy.messages->len < COUNT; step++) {
+        if (step < COUNT)
+            g_assert_true(send_message(&pair->agent, channel, 4096, step + 1));
+        pair_turn(pair);
+        fly(&pair->agent, &pair->proxy, &there, step, LATE);
+        fly(&pair->proxy, &pair->agent, &back, step, LATE);
+        g_assert_cmpuint(step, <, 2 * COUNT);
+    }
+    g_assert_cmpuint(step, <=, COUNT + 3 * 2 * LATE);
+    g_assert_cmpuint(pair->proxy.link->credit.window, <=, 1024 * 1024);
+    g_assert_cmpuint(pair->agent.endings + pair->proxy.endings, ==, 0);
+    for (GQueue *air = &there;; air = &back) {
+        Flying *flying;
+
+        while ((flying = g_queue_pop_head(air)) != NULL) {
+            g_bytes_unref(flying->packet);
+            g_free(flying);
+        }
+        if (air == &back)
+            break;
+    }
+}
+
 static void
 test_both_directions_at_once(void)
 {
@@ -177,6 +285,9 @@ main(int argc, char **argv)
     ADD(one_window_is_all_that_leaves_unasked);
     ADD(the_window_grows_on_demand_and_no_further_than_four_mebibytes);
     ADD(small_traffic_does_not_grow_the_window);
+    ADD(a_one_way_stream_is_told_of_credit_before_it_has_to_stop);
+    ADD(credit_rides_along_with_calls_and_replies);
+    ADD(a_one_way_stream_over_a_slow_way_loses_a_few_round_trips_only);
     ADD(an_exhausted_budget_slows_but_does_not_stop);
     ADD(an_idle_sender_gives_back_and_both_go_on);
     ADD(a_silent_peer_s_share_is_taken_back);
