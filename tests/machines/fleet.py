@@ -145,11 +145,19 @@ class Fleet:
         try:
             return self._start()
         except BaseException:
-            self.stack.close()
+            self._close()
             raise
 
     def __exit__(self, *exc):
-        self.stack.close()
+        self._close()
+
+    def _close(self):
+        """Whole, however often Ctrl-C is pressed: the commands that it runs ignore it, too."""
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            self.stack.close()
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def _start(self):
         build = build_directory()

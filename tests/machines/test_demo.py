@@ -1,4 +1,5 @@
 """The demo: its whole run succeeds, and nothing of it is left, after Ctrl-C too."""
+import contextlib
 import os
 import pathlib
 import signal
@@ -45,12 +46,32 @@ def test_the_demo_shows_the_main_job_and_leaves_nothing(place):
     assert leftovers(place) == []
 
 
-def test_ctrl_c_ends_the_demo_and_everything_it_started(place):
-    demo = start(place)
+MOMENTS = ["# Booting", "# The fleet", "$ busctl --user --no-pager tree", "$ gdbus monitor", "$ busctl --user --no-pager call", "# web1 is cut off"]
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_ctrl_c_ends_the_demo_and_everything_it_started(place, moment):
+    """As a terminal sends it: to the whole process group."""
+    demo = start(place, start_new_session=True)
     for line in demo.stdout:
-        if line.startswith("$ busctl --user --no-pager tree"):
+        if line.startswith(moment):
             break
-    demo.send_signal(signal.SIGINT)
+    os.killpg(demo.pid, signal.SIGINT)
     demo.communicate(timeout=30)
     assert demo.returncode == 130
+    assert leftovers(place) == []
+
+
+def test_an_impatient_ctrl_c_does_no_harm(place):
+    demo = start(place, start_new_session=True)
+    for line in demo.stdout:
+        if line.startswith("# The fleet"):
+            break
+    for _ in range(20):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(demo.pid, signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            demo.wait(0.05)
+    demo.communicate(timeout=30)
+    assert demo.returncode in (130, -signal.SIGINT)
     assert leftovers(place) == []
