@@ -6,7 +6,7 @@ import pytest
 from gi.repository import Gio, GLib
 
 from fleet import Fleet
-from stack import NAME, ROOT, TEST, escape, wait_for
+from stack import NAME, ROOT, TEST, escape, split_error, wait_for
 
 GET = "(sossasu)"
 INVOKE = "(sossavasu)"
@@ -157,3 +157,36 @@ def test_calls_of_a_client_that_left_are_given_up(fleet):
 def test_the_methods_are_introspected(fleet):
     xml = fleet.introspect(ROOT)
     assert 'name="Invoke"' in xml and 'type="a(sbvss)"' in xml
+
+
+def test_a_machine_that_reads_nothing_slows_nobody_else(fleet):
+    """Reading the session bus goes on: what one machine does not take waits in its own queue, and that has a bound."""
+    data = GLib.Variant.new_tuple(GLib.Variant.new_from_bytes(GLib.VariantType("ay"), GLib.Bytes.new(bytes(1 << 20)), True))
+    flood = fleet.new_client()
+    answers = []
+
+    def done(connection, result):
+        try:
+            answers.append(connection.call_finish(result).unpack())
+        except GLib.Error as error:
+            answers.append(split_error(error))
+
+    fleet.web2.agent.process.send_signal(signal.SIGSTOP)
+    try:
+        for _ in range(40):
+            flood.connection.call(NAME, f"{ROOT}/{fleet.web2.nkey}/{escape('com.example.One')}{OBJECT}", TEST, "Length", data, None,
+                                  Gio.DBusCallFlags.NONE, 60000, None, done)
+        flood.wait(lambda: answers, "the first refusal")
+        for number in range(20):
+            before = time.monotonic()
+            assert fleet.call("Echo", "(v)", GLib.Variant("u", number)) == (number,)
+            assert time.monotonic() - before < 1
+        name, message = answers[0]
+        assert name == "org.freedesktop.DBus.Error.LimitsExceeded"
+        assert "web2" in message and fleet.web2.nkey in message and "not executed: try again later" in message, message
+    finally:
+        fleet.web2.agent.process.send_signal(signal.SIGCONT)
+    # All the others arrive once it reads again, or are answered otherwise; none is left over.
+    flood.wait(lambda: len(answers) == 40, "every answer", 40)
+    assert sum(answer == (1 << 20,) for answer in answers) > 0
+    fleet.wait_machine(fleet.web2, True)

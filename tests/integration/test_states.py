@@ -1,5 +1,6 @@
 """What the roster says of a machine while it comes, goes, refuses and returns; in what order, and for which reason."""
 import pathlib
+import resource
 import time
 
 import pytest
@@ -327,3 +328,20 @@ def test_idle_daemons_hardly_wake_up(own):
     own.client.wait(lambda: time.monotonic() > end, "a while", 10)
     for program, count in before.items():
         assert wakeups(program) - count <= 25, program.name
+
+
+def test_both_daemons_may_open_as_many_files_as_the_system_lets_them(own):
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for program in (own.proxy, own.agent):
+        program.terminate()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, before[1]))
+    try:
+        own.start_agent()
+        own.start_proxy()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    own.wait_online()
+    for program in (own.proxy, own.agent):
+        line = next(line for line in pathlib.Path(f"/proc/{program.process.pid}/limits").read_text().splitlines()
+                    if line.startswith("Max open files"))
+        assert line.split()[3] == str(before[1]), program.name

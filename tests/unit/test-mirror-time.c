@@ -174,6 +174,46 @@ test_a_tree_is_fresh_for_two_seconds(void)
     fake_free(fake);
 }
 
+/* Fresh or not: what says that objects came or went, or that somebody else has the name, makes a tree old. */
+static void
+test_what_changes_makes_a_tree_old(void)
+{
+    static const char *const signals[] = {"InterfacesAdded", "InterfacesRemoved", NULL};
+    Fake *fake = settled();
+    guint32 serial;
+
+    for (guint i = 0; i <= G_N_ELEMENTS(signals); i++) {
+        serial = fake_introspect(fake, ":1.7", A, "/");
+        g_assert_cmpuint(fake->link.trees.length, ==, 1);
+        fake_tree(fake, "/", XML, NULL);
+        fake_assert_xml(fake, serial, "a.b", TRUE);
+        serial = fake_introspect(fake, ":1.7", A, "/");
+        g_assert_cmpuint(fake->link.trees.length, ==, 0);
+        fake_assert_xml(fake, serial, "a.b", TRUE);
+        if (i >= G_N_ELEMENTS(signals))
+            break;
+        if (signals[i] != NULL)
+            fake_signal(fake, ":1.5", "/", "org.freedesktop.DBus.ObjectManager", signals[i],
+                        i == 0 ? g_variant_new("(oa{sa{sv}})", "/x", NULL)
+                               : g_variant_new("(oas)", "/x", NULL));
+        else
+            fake_owner_changed(fake, A, ":1.5", ":1.6");
+        g_queue_clear_full(&fake->front.out, g_object_unref);
+    }
+    /* One that is on its way when that is said serves who asked before, and nobody else. */
+    fake_owner_changed(fake, A, ":1.6", ":1.5");
+    g_queue_clear_full(&fake->front.out, g_object_unref);
+    serial = fake_introspect(fake, ":1.7", A, "/");
+    fake_signal(fake, ":1.5", "/", "org.freedesktop.DBus.ObjectManager", "InterfacesAdded",
+                g_variant_new("(oa{sa{sv}})", "/x", NULL));
+    g_queue_clear_full(&fake->front.out, g_object_unref);
+    fake_tree(fake, "/", XML, NULL);
+    fake_assert_xml(fake, serial, "a.b", TRUE);
+    fake_introspect(fake, ":1.7", A, "/");
+    g_assert_cmpuint(fake->link.trees.length, ==, 1);
+    fake_free(fake);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -184,5 +224,6 @@ main(int argc, char **argv)
     g_test_add_func("/mirror-time/idle-channel", test_an_idle_channel_is_closed_after_a_minute);
     g_test_add_func("/mirror-time/late-tree", test_a_tree_that_never_comes_is_given_up_after_a_minute);
     g_test_add_func("/mirror-time/fresh-tree", test_a_tree_is_fresh_for_two_seconds);
+    g_test_add_func("/mirror-time/old-tree", test_what_changes_makes_a_tree_old);
     return g_test_run();
 }
