@@ -39,7 +39,7 @@ struct _CbusNatsSubscriptions {
     CbusNatsInbox *inbox;
     natsMsg *current; /* that a function is called for */
     guint last_id, walks;
-    gboolean closed, removed;
+    gboolean closed, removed, freed;
     natsMsg *spent[SPENT_MAX]; /* handed out, not yet destroyed */
     guint spent_count;
     gsize spent_bytes;
@@ -72,9 +72,23 @@ subscription_free(gpointer data)
 }
 
 static void
+destroy(CbusNatsSubscriptions *subscriptions)
+{
+    bury_spent(subscriptions);
+    g_ptr_array_unref(subscriptions->records);
+    g_ptr_array_unref(subscriptions->dead);
+    g_free(subscriptions);
+}
+
+/* What a function that was called may have removed, or freed, goes now. */
+static void
 end_walk(CbusNatsSubscriptions *subscriptions)
 {
-    if (--subscriptions->walks > 0 || !subscriptions->removed)
+    if (--subscriptions->walks == 0 && subscriptions->freed) {
+        destroy(subscriptions);
+        return;
+    }
+    if (subscriptions->walks > 0 || !subscriptions->removed)
         return;
     for (guint i = subscriptions->records->len; i > 0; i--) {
         if (((Subscription *)subscriptions->records->pdata[i - 1])->id == 0)
@@ -129,10 +143,9 @@ void
 cbus_nats_subscriptions_free(CbusNatsSubscriptions *subscriptions)
 {
     g_clear_pointer(&subscriptions->inbox, cbus_nats_inbox_close);
-    bury_spent(subscriptions);
-    g_ptr_array_unref(subscriptions->records);
-    g_ptr_array_unref(subscriptions->dead);
-    g_free(subscriptions);
+    subscriptions->freed = TRUE;
+    if (subscriptions->walks == 0)
+        destroy(subscriptions);
 }
 
 guint

@@ -6,7 +6,7 @@
 typedef struct _CbusNatsSubscriptions CbusNatsSubscriptions;
 
 CbusNatsSubscriptions *cbus_nats_subscriptions_new(GMainContext *context);
-/* The connection must be gone, and no function on the stack. */
+/* The connection must be gone. Safe inside a function: the rest goes when that returned. */
 void cbus_nats_subscriptions_free(CbusNatsSubscriptions *subscriptions);
 /* No function is called afterwards. Safe inside one. */
 void cbus_nats_subscriptions_close(CbusNatsSubscriptions *subscriptions);

@@ -72,6 +72,23 @@ test_no_responders(NatsFixture *fixture, gconstpointer data)
 }
 
 static void
+test_free_when_nobody_responds(NatsFixture *fixture, gconstpointer data)
+{
+    g_autoptr(NatsClient) client = NULL;
+
+    nats_fixture_start_server(fixture, "");
+    client = nats_client_new(fixture);
+    cbus_nats_subscribe_no_responders(client->nats, "gone.*", nats_client_on_message, client);
+    nats_client_connect(client);
+    client->free_on_message = TRUE;
+    for (guint i = 0; i < 3; i++)
+        g_assert_true(cbus_nats_publish(client->nats, "nobody", "gone.abc", (const guint8 *)"x", 1));
+    WAIT_UNTIL(client->nats == NULL);
+    nats_fixture_turn_for(50);
+    g_assert_cmpuint(client->messages->len, ==, 1);
+}
+
+static void
 test_free_in_flight(NatsFixture *fixture, gconstpointer data)
 {
     g_autoptr(NatsClient) a = NULL;
@@ -266,6 +283,7 @@ main(int argc, char **argv)
     ADD("messages-arrive-in-order", NULL, test_order);
     ADD("max-payload-is-the-servers", NULL, test_max_payload);
     ADD("no-responders-names-the-subject", NULL, test_no_responders);
+    ADD("free-when-nobody-responds", NULL, test_free_when_nobody_responds);
     ADD("free-in-a-message-with-others-in-flight", NULL, test_free_in_flight);
     ADD("free-while-connecting", NULL, test_free_while_connecting);
     ADD("flush-before-free-loses-nothing", NULL, test_flush_before_free);
