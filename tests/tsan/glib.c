@@ -92,42 +92,60 @@ g_mutex_unlock(GMutex *mutex)
         __tsan_mutex_post_unlock(mutex, 0);
 }
 
-/* A counter's step is sequentially consistent: it orders both ways. */
-static void
-ordered(gpointer counted)
-{
-    __tsan_release(counted);
-    __tsan_acquire(counted);
-}
+/* A counter's step is sequentially consistent: all before it, by whichever thread, is known to who counts on.
+ * What comes before is told ahead of the step, and what others told is taken after it. */
 
 gpointer(g_atomic_rc_box_acquire)(gpointer box)
 {
-    ordered(box);
-    return ((gpointer(*)(gpointer))hidden("g_atomic_rc_box_acquire"))(box);
+    __tsan_release(box);
+    ((gpointer(*)(gpointer))hidden("g_atomic_rc_box_acquire"))(box);
+    __tsan_acquire(box);
+    return box;
 }
 
-void
-g_atomic_rc_box_release(gpointer box)
+static _Thread_local GDestroyNotify clear_box;
+
+static void
+cleared(gpointer box)
 {
-    ordered(box);
-    ((void (*)(gpointer))hidden("g_atomic_rc_box_release"))(box);
+    GDestroyNotify clear = clear_box;
+
+    __tsan_acquire(box);
+    if (clear != NULL)
+        clear(box);
 }
 
 void
 g_atomic_rc_box_release_full(gpointer box, GDestroyNotify clear)
 {
-    ordered(box);
-    ((void (*)(gpointer, GDestroyNotify))hidden("g_atomic_rc_box_release_full"))(box, clear);
+    GDestroyNotify outer = clear_box;
+
+    clear_box = clear;
+    __tsan_release(box);
+    ((void (*)(gpointer, GDestroyNotify))hidden("g_atomic_rc_box_release_full"))(box, cleared);
+    clear_box = outer;
+}
+
+void
+g_atomic_rc_box_release(gpointer box)
+{
+    g_atomic_rc_box_release_full(box, NULL);
 }
 
 void(g_atomic_ref_count_inc)(gatomicrefcount *count)
 {
-    ordered(count);
+    __tsan_release(count);
     ((void (*)(gatomicrefcount *))hidden("g_atomic_ref_count_inc"))(count);
+    __tsan_acquire(count);
 }
 
 gboolean(g_atomic_ref_count_dec)(gatomicrefcount *count)
 {
-    ordered(count);
-    return ((gboolean(*)(gatomicrefcount *))hidden("g_atomic_ref_count_dec"))(count);
+    gboolean last;
+
+    __tsan_release(count);
+    last = ((gboolean(*)(gatomicrefcount *))hidden("g_atomic_ref_count_dec"))(count);
+    if (last)
+        __tsan_acquire(count);
+    return last;
 }
