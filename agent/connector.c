@@ -28,6 +28,7 @@
 #include "agent/user_children.h"
 #include "link/log.h"
 #include "link/signer.h"
+#include "link/stop.h"
 #include "wire/authorized_keys.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -374,6 +375,12 @@ await_key(CbusConnectorEnds *ends, GError **error)
 {
     g_autofree CbusDatagram *first = g_new0(CbusDatagram, 1);
 
+    if (!cbus_stop_or_ready(ends->requests, POLLIN, G_MAXINT)) {
+        g_set_error_literal(error, CBUS_DATAGRAM_ERROR, CBUS_DATAGRAM_ERROR_IO,
+                            "stopped before the key was there");
+        (void)kill(ends->pid, SIGKILL);
+        return FALSE;
+    }
     if (cbus_datagram_receive(ends->requests, first, 0, error) != 1) {
         g_prefix_error(error, "the connector process did not start: ");
         return FALSE;

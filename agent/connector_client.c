@@ -15,8 +15,10 @@
  * Trust: the connector is trusted, its datagrams are nevertheless checked for size. Loop thread, but for
  * sign_nonce, which touches nothing but its socket and its counter. */
 #include "agent/connector_client.h"
+#include "link/stop.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -357,7 +359,9 @@ sign_nonce(CbusSigner *signer, const char *nonce, guint8 signature[CBUS_SIGNATUR
         return FALSE;
     in = g_new0(CbusDatagram, 1);
     do {
-        if ((got = cbus_datagram_receive(self->nonces, in, 0, error)) != 1) {
+        gboolean ready = cbus_stop_or_ready(self->nonces, POLLIN, NONCE_TIMEOUT_S * 1000);
+        got = ready ? cbus_datagram_receive(self->nonces, in, MSG_DONTWAIT, error) : 0;
+        if (got != 1) {
             if (got == 0)
                 g_set_error(error, CBUS_DATAGRAM_ERROR, CBUS_DATAGRAM_ERROR_IO,
                             "the connector did not sign in time");

@@ -23,6 +23,7 @@
 #include "link/nats_dial.h"
 #include "link/process.h"
 #include "link/settings.h"
+#include "link/stop.h"
 #include "wire/message.h"
 #include <poll.h>
 #include <signal.h>
@@ -152,6 +153,7 @@ run_loop(Program *program, CbusLoop *loop, const CbusConnectorEnds *ends, const 
         log_start(ends, settings);
         cbus_notify("READY=1");
         g_main_loop_run(program->main_loop);
+        cbus_stop_begin();
         cbus_notify("STOPPING=1");
         cbus_agent_stop(program->agent, "agent is shutting down", FLUSH_MS);
         g_clear_pointer(&program->agent, cbus_agent_free);
@@ -224,7 +226,7 @@ start(const CbusSettings *settings, const sigset_t *blocked)
         return fail(error);
     signals = signalfd(-1, blocked, SFD_CLOEXEC | SFD_NONBLOCK);
     if (!cbus_connector_start(&connector, &ends, &error))
-        return fail(error);
+        return cbus_stop_is_wanted() ? 0 : fail(error);
     cbus_audit_options_open(&audit);
     if (!cbus_sandbox_enter(&user, &error))
         return fail(error);

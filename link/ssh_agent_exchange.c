@@ -12,6 +12,7 @@
  *
  * Threads: an exchange belongs to one thread, whichever. */
 #include "link/ssh_agent_exchange.h"
+#include "link/stop.h"
 
 #include "wire/bytes.h"
 #include <errno.h>
@@ -148,12 +149,10 @@ cbus_ssh_agent_exchange_run(CbusSshAgentExchange *self, guint timeout_ms, GError
     int events;
 
     while ((events = cbus_ssh_agent_exchange_step(self, error)) > 0) {
-        struct pollfd waiting = {.fd = self->fd, .events = events == EPOLLIN ? POLLIN : POLLOUT};
-        gint64 left = deadline - g_get_monotonic_time();
+        gint64 left = (deadline - g_get_monotonic_time()) / G_TIME_SPAN_MILLISECOND;
 
-        if (left <= 0)
+        if (left <= 0 || !cbus_stop_or_ready(self->fd, events == EPOLLIN ? POLLIN : POLLOUT, left))
             return fail(error, CBUS_SSH_AGENT_ERROR_TIMEOUT, "it did not answer in time") == 0;
-        (void)poll(&waiting, 1, (int)(left / G_TIME_SPAN_MILLISECOND) + 1);
     }
     return events == 0;
 }

@@ -14,7 +14,7 @@ int cbus_ssh_agent_exchange_fd(const CbusSshAgentExchange *exchange); /* non-blo
 /* Goes as far as it can. Returns EPOLLOUT or EPOLLIN to wait for, 0 when the answer is whole, −1 with a
  * CBUS_SSH_AGENT_ERROR. */
 int cbus_ssh_agent_exchange_step(CbusSshAgentExchange *exchange, GError **error) G_GNUC_WARN_UNUSED_RESULT;
-/* All of it, blocking for at most TIMEOUT_MS. */
+/* All of it, blocking for at most TIMEOUT_MS, and no longer than the program is to run (link/stop.h). */
 gboolean cbus_ssh_agent_exchange_run(CbusSshAgentExchange *exchange, guint timeout_ms,
                                      GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* The whole answer, without its length; borrowed. */

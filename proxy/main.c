@@ -17,6 +17,7 @@
 #include "link/nats_dial.h"
 #include "link/process.h"
 #include "link/ssh_agent.h"
+#include "link/stop.h"
 #include "proxy/proxy.h"
 #include "proxy/runtime_dir.h"
 #include "proxy/signal_rules.h"
@@ -152,6 +153,7 @@ static gboolean
 on_signal(gpointer user_data)
 {
     Run *run = user_data;
+    cbus_stop_begin();
     cbus_proxy_stop(run->proxy);
     return G_SOURCE_CONTINUE;
 }
@@ -236,7 +238,7 @@ main(int argc, char **argv)
         return EXIT_USAGE;
     }
     int status = EXIT_SUCCESS;
-    if (!serve(settings, &status, &error)) {
+    if (!serve(settings, &status, &error) && !cbus_stop_is_wanted()) {
         cbus_log(G_LOG_LEVEL_CRITICAL, error->message, NULL);
         status = EXIT_FAILURE;
     }

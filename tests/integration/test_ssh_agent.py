@@ -1,4 +1,5 @@
 """Both daemons with their identities in an ssh-agent, and what the proxy says of keys that it does not take."""
+import contextlib
 import json
 import os
 import pathlib
@@ -13,6 +14,9 @@ import pytest
 from gi.repository import GLib
 
 from stack import BUILD, NatsServer, Program, Stack, wait_for
+
+
+LIST, SIGN = 11, 13  # what an ssh-agent is asked for
 
 
 class LockedNats(NatsServer):
@@ -103,41 +107,8 @@ def secretless():
         running.stop()
 
 
-def echo(stack, number):
-    assert stack.call("Echo", "(v)", GLib.Variant("u", number)) == (number,)
-
-
-@pytest.mark.parametrize("name", ["agent", "proxy"])
-def test_a_signal_before_the_key_is_there_ends_in_order(secretless, name):
-    program, start = getattr(secretless, name), getattr(secretless, f"start_{name}")
-    program.terminate()
-    began = len(program.log())
-    with socket.socket(socket.AF_UNIX) as listener:
-        held = secretless.directory / "held.socket"
-        listener.bind(str(held))
-        listener.listen()
-        listener.settimeout(10)
-        start({**os.environ, "SSH_AUTH_SOCK": str(held)})
-        daemon, _ = listener.accept()
-        with daemon, socket.socket(socket.AF_UNIX) as agent:
-            program.process.send_signal(signal.SIGHUP)
-            program.process.send_signal(signal.SIGTERM)
-            agent.connect(str(secretless.ssh_agent.socket))
-            while question := daemon.recv(4096):
-                agent.sendall(question)
-                daemon.sendall(agent.recv(65536))
-                if question[4] == 11:  # the list of keys is all that is asked for
-                    break
-            assert program.process.wait(3) == 0, program.log()[began:]
-    start()
-    secretless.wait_online()
-
-
-def test_links_are_made_with_keys_of_an_ssh_agent(secretless):
-    echo(secretless, 1)
-
-
-def test_nats_login_is_signed_by_the_ssh_agent(secretless):
+def lock_nats(secretless):
+    """From here on NATS asks for a signature."""
     secretless.nats.kill()
     shutil.rmtree(secretless.nats.directory)
     port = secretless.nats.port
@@ -146,6 +117,67 @@ def test_nats_login_is_signed_by_the_ssh_agent(secretless):
     secretless.stack.callback(secretless.nats.kill)
     secretless.nats.start()
     secretless.wait_online(timeout=30)
+
+
+def echo(stack, number):
+    assert stack.call("Echo", "(v)", GLib.Variant("u", number)) == (number,)
+
+
+@contextlib.contextmanager
+def held(secretless, name, question):
+    """The daemon NAME, started anew with an ssh-agent that answers until it is asked QUESTION."""
+    program, start = getattr(secretless, name), getattr(secretless, f"start_{name}")
+    program.terminate()
+    with socket.socket(socket.AF_UNIX) as listener:
+        path = secretless.directory / "held.socket"
+        listener.bind(str(path))
+        listener.listen()
+        listener.settimeout(10)
+        start({**os.environ, "SSH_AUTH_SOCK": str(path)})
+        while True:
+            daemon, _ = listener.accept()
+            asked = daemon.recv(65536)
+            if asked[4] == question:
+                break
+            with daemon, socket.socket(socket.AF_UNIX) as agent:
+                agent.connect(str(secretless.ssh_agent.socket))
+                agent.sendall(asked)
+                daemon.sendall(agent.recv(65536))
+        with daemon:
+            yield program
+    start()
+    secretless.wait_online()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("name", ["agent", "proxy"])
+def test_a_signal_before_the_key_is_there_ends_in_order(secretless, name, number):
+    with held(secretless, name, LIST) as program:
+        told = len(program.log())
+        began = time.monotonic()
+        program.process.send_signal(signal.SIGHUP)
+        program.process.send_signal(number)
+        assert program.process.wait(5) == 0, program.log()[told:]
+        assert time.monotonic() - began < 1
+        assert program.log()[told:] == ""
+
+
+@pytest.mark.parametrize("name", ["agent", "proxy"])
+def test_a_signal_while_a_nats_login_waits_for_the_ssh_agent_ends_in_order(secretless, name):
+    lock_nats(secretless)
+    with held(secretless, name, SIGN) as program:
+        began = time.monotonic()
+        program.process.terminate()
+        assert program.process.wait(5) == 0, program.log()
+        assert time.monotonic() - began < 1
+
+
+def test_links_are_made_with_keys_of_an_ssh_agent(secretless):
+    echo(secretless, 1)
+
+
+def test_nats_login_is_signed_by_the_ssh_agent(secretless):
+    lock_nats(secretless)
     echo(secretless, 2)
 
 
@@ -251,3 +283,4 @@ def test_key_that_the_ssh_agent_does_not_hold_is_named(home):
         assert "private key" in said
     finally:
         ssh_agent.kill()
+
