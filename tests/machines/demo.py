@@ -12,6 +12,7 @@ from fleet import Fleet
 NAME = "ie.bmcgee.CBus"
 MANAGER = "org.freedesktop.systemd1.Manager"
 UNIT = "org.freedesktop.systemd1.Unit"
+WIDTH = 150  # of lines that are shown in part
 
 
 def title(text):
@@ -22,14 +23,21 @@ class Demo:
     def __init__(self, fleet):
         self.fleet = fleet
 
+    def readable(self, line):
+        """LINE with NKeys cut to their first characters, and itself to the width of a page."""
+        for nkey in self.fleet.nkeys.values():
+            line = line.replace(nkey, nkey[:8] + "…")
+        return line if len(line) <= WIDTH else line[:WIDTH - 1] + "…"
+
     def show(self, *argv, lines=None):
-        """Prints a command, runs it on the session bus, prints (the first LINES of) its output and returns all of it."""
+        """Prints a command, runs it on the session bus, prints its output (or the first LINES of it, in a readable width)
+        and returns all of it."""
         print("$ " + shlex.join(argv), flush=True)
         done = subprocess.run(argv, text=True, capture_output=True, env=self.fleet.environment, check=False)
         output = done.stdout.splitlines()
         if lines is not None and len(output) > lines:
             for line in output[:lines]:
-                print("  " + line)
+                print("  " + self.readable(line))
             print(f"  … ({len(output) - lines} more lines)", flush=True)
         else:
             for line in output:
@@ -92,7 +100,7 @@ class Demo:
             watcher.wait()
         print(f"  gdbus monitor saw {len(seen)} signals below {service}, among them:")
         for line in [s for s in seen if "demo.service" in s and ("JobRemoved" in s or "UnitNew" in s)][:6]:
-            print("  " + line.replace(self.fleet.nkeys["web3"], self.fleet.nkeys["web3"][:8] + "…")[:200])
+            print("  " + self.readable(line))
 
     def until(self, watcher, seen, member, word):
         """Reads signals until one of MEMBER that speaks of WORD."""
