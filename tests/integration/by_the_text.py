@@ -433,6 +433,17 @@ class Proxy(Peer):
         self.session.control(PING, struct.pack(">Q", number))
         soon(lambda: self.pump() or self.session.answered.pop(number, False), "the PONG")
 
+    def ask(self):
+        """Opens one more channel: its id, and None or (error name, message) of REFUSED."""
+        self.last_channel += 1
+        channel = self.last_channel
+        self.session.control(OPEN, struct.pack(">II", NOBODY, 0), channel)
+        kind, _flags, _channel, payload = self.record(lambda record: record[0] in (OPENED, REFUSED) and record[2] == channel)
+        if kind == OPENED:
+            return channel, None
+        name, payload = take_string(payload)
+        return channel, (name, take_string(payload)[0])
+
     def open(self):
         """A channel, with Hello said in it; its id and the unique name."""
         self.last_channel += 1

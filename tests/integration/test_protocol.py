@@ -1,5 +1,6 @@
 """docs/protocol.md suffices: a second implementation, written from it alone, works with either daemon."""
 import contextlib
+import pathlib
 
 import pytest
 from by_the_text import CLOSE, Agent, Proxy, take_string, vectors
@@ -94,6 +95,31 @@ def test_a_proxy_by_the_text_is_told_of_the_agents_end(own):
         proxy.session = None
     own.start_agent()
     own.wait_online()
+
+
+def test_a_user_has_128_channels_whoevers_they_are(own):
+    """A bus allows 256 connections of one user: the machine's own services must not be locked out."""
+    second = own.directory / "second"
+    own.new_nkey("second")
+    with open(own.authorized, "a", encoding="ascii") as file:
+        file.write(pathlib.Path(f"{second}.pub").read_text())
+    agent = public_of(own.machine_key)
+    with contextlib.closing(Proxy(own.nats, own.operator_key, agent)) as first, contextlib.closing(Proxy(own.nats, second, agent)) as other:
+        wait_for(lambda: "2 authorized keys" in own.agent.log(), "both keys to count")
+        first.link()
+        other.link()
+        # One is the real proxy's.
+        for _ in range(99):
+            first.open()
+        name, message = first.ask()[1]
+        assert name == DBUS_ERROR + "LimitsExceeded" and "this operator has too many channels" in message
+        channels = [other.open()[0] for _ in range(128 - 100)]
+        name, message = other.ask()[1]
+        assert name == DBUS_ERROR + "LimitsExceeded" and "this user has too many channels" in message
+        # One that goes makes room.
+        other.session.control(CLOSE, vectors.string(b"") * 2, channels[0])
+        other.open()
+        assert own.call("Echo", "(v)", GLib.Variant("u", 1)) == (1,)
 
 
 # ---- our agent, their proxy ----
