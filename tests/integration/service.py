@@ -31,6 +31,7 @@ XML = """<node>
     <method name="Take"><arg type="h" direction="in"/></method>
     <method name="Give"><arg type="h" direction="out"/></method>
     <method name="EmitDescriptor"/>
+    <method name="Flood"><arg type="u" direction="in"/><arg type="u" direction="in"/></method>
     <property name="Level" type="u" access="readwrite"/>
     <signal name="Emitted"><arg type="o"/></signal>
   </interface>
@@ -121,6 +122,13 @@ class Service:
         message.set_body(GLib.Variant("(h)", (0,)))
         message.set_unix_fd_list(descriptors)
         self.connection.send_message(message, Gio.DBusSendMessageFlags.NONE)
+
+    def do_Flood(self, parameters, _invocation, _sender, path):
+        """So many signals of so many bytes."""
+        count, size = parameters.unpack()
+        body = GLib.Variant.new_tuple(GLib.Variant.new_from_bytes(GLib.VariantType("ay"), GLib.Bytes.new(bytes(size)), True))
+        for _ in range(count):
+            self.connection.emit_signal(None, path, "com.example.Test", "Flooded", body)
 
     def do_Own(self, parameters, invocation, *_):
         name = parameters.unpack()[0]

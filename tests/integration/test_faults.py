@@ -1,10 +1,12 @@
 """What the mirror promises when something breaks: every call is answered, by the error that says what is known."""
 import contextlib
+import os
+import socket
 import time
 
 from broker import RawNats
-from gi.repository import GLib
-from stack import NAME, TEST, split_error, wait_for
+from gi.repository import Gio, GLib
+from stack import NAME, TEST, Client, split_error, wait_for
 
 DBUS_ERROR = "org.freedesktop.DBus.Error."
 OFFLINE = "ie.bmcgee.CBus1.Error.Offline"
@@ -214,3 +216,51 @@ def test_the_proxy_stops_in_order_and_answers_what_is_pending(own):
     assert time.monotonic() - began < 2
     own.start_proxy()
     own.wait_online()
+
+
+class Deaf:
+    """A client of a bus that asks for all signals and never reads one."""
+
+    def __init__(self, bus):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.connect(str(bus.directory / "bus"))
+        self.socket.sendall(b"\0AUTH EXTERNAL " + str(os.getuid()).encode().hex().encode() + b"\r\nBEGIN\r\n")
+        assert self.socket.makefile("rb", buffering=0).readline().startswith(b"OK ")
+        for serial, (member, body) in enumerate((("Hello", None), ("AddMatch", GLib.Variant("(s)", ("type='signal'",)))), 1):
+            call = Gio.DBusMessage.new_method_call("org.freedesktop.DBus", "/", "org.freedesktop.DBus", member)
+            call.set_serial(serial)
+            if body is not None:
+                call.set_body(body)
+            self.socket.sendall(call.to_blob(Gio.DBusCapabilityFlags.NONE))
+
+    def close(self):
+        self.socket.close()
+
+
+def test_a_local_subscriber_that_never_reads_costs_signals_and_no_answer(own):
+    """The bus stops reading from the proxy then; what gathers in the proxy has a bound, and what is lost is counted."""
+    own.proxy.terminate()
+    own.session.kill()
+    own.session.config.write_text(own.session.config.read_text().replace(
+        '<limit name="max_incoming_bytes">1000000000<', '<limit name="max_incoming_bytes">33554432<'))
+    own.session.start()
+    own.start_proxy()
+    own.client = own.new_client()
+    own.wait_online()
+    direct, portal = Client(own.remote.address), Client(own.property("BusAddress"))
+    with contextlib.closing(Deaf(own.session)):
+        for _ in range(60):
+            direct.call("com.example.One", PATH, TEST, "Flood", "(uu)", 4, 1 << 20)
+            # As much again by a channel that takes turns with the signals': by then they are through, too.
+            portal.connection.call_sync("com.example.One", PATH, TEST, "Bytes", GLib.Variant("(u)", (4 << 20,)), None, 0, 15000, None)
+        calls = [own.start("Echo", "(v)", GLib.Variant("u", number)) for number in range(5)]
+    own.client.wait(lambda: all(calls), "every answer", 40)
+    for number, call in enumerate(calls):
+        # An answer for which there was no room is an error that says so.
+        assert call[0] == (number,) or split_error(call[0])[0] == DBUS_ERROR + "LimitsExceeded", call
+    for client in (direct, portal):
+        client.close()
+    lost = own.property("SignalsLost")
+    assert 0 < lost < 480  # each of 240 appears below two names
+    assert own.call("Echo", "(v)", GLib.Variant("u", 9)) == (9,)
+    assert own.property("State") == "online"
