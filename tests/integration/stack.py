@@ -124,6 +124,44 @@ class Bus(Program):
             f"[D-BUS Service]\nName={name}\nExec={' '.join(str(a) for a in argv)}\n")
 
 
+# dbus-broker's launcher wants a journal to log to, the listening socket, and a bus to find systemd on: it takes its own.
+BROKER = """
+import os, socket, sys
+address, config = sys.argv[1:]
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(address)
+listener.listen(128)
+listener.set_inheritable(True)
+if not os.path.exists("/run/systemd/journal/socket"):
+    os.makedirs("/run/systemd/journal")
+    journal = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    journal.bind("/run/systemd/journal/socket")
+    os.dup2(journal.fileno(), 9)
+os.dup2(listener.fileno(), 3)
+os.environ.update(DBUS_SESSION_BUS_ADDRESS="unix:path=" + address, LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
+os.execvp("dbus-broker-launch", ["dbus-broker-launch", "--scope", "user", "--config-file=" + config])
+"""
+
+
+class Broker(Bus):
+    """A private dbus-broker, without a systemd that could start services on it. Where there is no journal, only root can
+    show it one (in a mount namespace)."""
+
+    def start(self):
+        with contextlib.suppress(FileNotFoundError):
+            (self.directory / "bus").unlink()
+        namespace = [] if os.path.exists("/run/systemd/journal/socket") else \
+            ["unshare", "-m", "sh", "-c", 'mount -t tmpfs run /run && exec "$@"', "sh"]
+        self.spawn([*namespace, sys.executable, "-c", BROKER, self.directory / "bus", self.config])
+
+        def answers():
+            assert self.running, self.log()
+            return subprocess.run(["busctl", f"--address={self.address}", "list"], check=False, capture_output=True).returncode == 0
+
+        wait_for(answers, f"dbus-broker to answer: {self.log()}")
+        return self
+
+
 class NatsServer(Program):
     def __init__(self, directory):
         super().__init__("nats", directory)
@@ -233,7 +271,8 @@ def split_error(error):
 class Stack:
     """One remote bus with an agent, one session bus with a proxy, one broker between them."""
 
-    def __init__(self, replies=128, known=True):
+    def __init__(self, replies=128, known=True, bus=Bus):
+        self.bus = bus
         self.stack = contextlib.ExitStack()
         self.replies = replies
         self.known = known
@@ -279,8 +318,8 @@ class Stack:
         self.known_machines.write_text(f"{self.nkey} web1\n" if self.known else "")
 
         self.nats = NatsServer(self.directory)
-        self.remote = Bus("remote", self.directory, self.replies)
-        self.session = Bus("session", self.directory, 50000)
+        self.remote = self.bus("remote", self.directory, self.replies)
+        self.session = self.bus("session", self.directory, 50000)
         self.service = Program("service", self.directory)
         self.agent = Program("agent", self.directory)
         self.proxy = Program("proxy", self.directory)
