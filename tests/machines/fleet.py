@@ -129,10 +129,12 @@ class SessionBus:
 
 
 class Fleet:
-    """Machines named NAMES with an agent each, and one operator with a proxy that knows them by these names."""
+    """Machines named NAMES with an agent each, and one operator with a proxy that knows them by these names. PLAIN: names of
+    machines beside them that are not booted and have no agent."""
 
-    def __init__(self, names, bus="dbus-daemon", agent_arguments="", proxy_arguments=()):
+    def __init__(self, names, bus="dbus-daemon", agent_arguments="", proxy_arguments=(), plain=()):
         self.names = list(names)
+        self.plain = list(plain)
         self.bus = bus
         self.agent_arguments = agent_arguments
         self.proxy_arguments = list(proxy_arguments)
@@ -176,6 +178,10 @@ class Fleet:
             self.machines[name] = machine.prepare()
             machine.install_agent(build, self.nats.url, public_key_line(self.operator_key) + "\n", self.agent_arguments)
             self.nkeys[name] = run(str(self.cbus), "nkey", "--public-key", machine.public_key()).strip()
+        for name in self.plain:
+            machine = Machine(name, self.directory, plain=True)
+            self.stack.callback(machine.stop)
+            self.machines[name] = machine.prepare()
         with datagram_queue(512):
             for machine in self.machines.values():
                 machine.boot()

@@ -49,8 +49,11 @@ def wait_for(condition, what, timeout=20.0, interval=0.02):
 
 
 class Machine:
-    def __init__(self, name, directory, bus="dbus-daemon", network=None):
+    """PLAIN: it is not booted, no systemd and no bus run in it; for hosts of other kinds."""
+
+    def __init__(self, name, directory, bus="dbus-daemon", network=None, plain=False):
         self.name = name
+        self.plain = plain
         self.directory = pathlib.Path(directory) / name
         self.bus = bus
         self.network = network
@@ -97,16 +100,22 @@ class Machine:
 
     def boot(self):
         """Boots; returns when the machine's bus and systemd answer."""
-        argv = ["systemd-nspawn", "-q", "-D", str(self.root), "-b", "-M", self.name, "--register=no", "--keep-unit",
+        argv = ["systemd-nspawn", "-q", "-D", str(self.root), "-M", self.name, "--register=no", "--keep-unit",
                 "--link-journal=no", "--console=pipe", "--resolv-conf=off", "--timezone=off"]
+        if not self.plain:
+            argv.append("-b")
         if self.network:
             argv.append(f"--network-namespace-path=/run/netns/{self.network}")
+        if self.plain:
+            argv += ["--as-pid2", "/bin/sleep", "infinity"]
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                                             env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
                                             start_new_session=True)
         try:
-            wait_for(lambda: self._alive() and self.init, f"{self.name} to start its systemd")
+            wait_for(lambda: self._alive() and self.init, f"{self.name} to start its init")
+            if self.plain:
+                return self
             wait_for(lambda: self._alive() and os.path.exists(self.bus_path), f"the bus of {self.name}")
             wait_for(lambda: self._alive() and self._booted(), f"systemd of {self.name} to finish booting", 60)
         except MachineError as error:
@@ -149,14 +158,15 @@ class Machine:
 
     @property
     def init(self):
-        """The pid, as this host sees it, of the machine's systemd."""
+        """The pid, as this host sees it, of the machine's systemd; of a plain one, of the init that nspawn lends it."""
         if self.process is None:
             return None
         for pid in children(self.process.pid):
             try:
-                if os.readlink(f"/proc/{pid}/exe").endswith("/systemd"):
+                main = children(pid)[0] if self.plain else pid
+                if os.readlink(f"/proc/{main}/exe").endswith("/sleep" if self.plain else "/systemd"):
                     return pid
-            except OSError:
+            except (OSError, IndexError):
                 pass
         return None
 
