@@ -1,5 +1,6 @@
 /* One interleaved measurement: D, the direct call on one bus; N, a bare NATS round trip; M, the mirrored
- * call; P, the call through a portal; O, opening a connection through it; I, P beside idle connections.
+ * call; P, the call through a portal; O, opening a connection through it; I, P beside as many idle
+ * connections as one agent gives one operator (idle.c has more).
  *
  *   bench echo ADDRESS NAME…                serves echoes on a bus
  *   bench responder NATS-URL                serves echoes on NATS (library threads, callback subscription)
@@ -9,6 +10,7 @@
  * all alike; only their ratios mean anything. The processor time of proxy and agent is read from the
  * kernel around the rounds with 64 calls in flight. */
 #include "tests/bench/client.h"
+#include "tests/bench/samples.h"
 #include <errno.h>
 #include <nats/nats.h>
 #include <stdio.h>
@@ -53,28 +55,6 @@ connect_nats(const char *url)
     return nc;
 }
 
-static int
-compare(gconstpointer a, gconstpointer b)
-{
-    gdouble x = *(const gdouble *)a, y = *(const gdouble *)b;
-    return x < y ? -1 : x > y;
-}
-
-static double
-quantile(GArray *samples, double q)
-{
-    g_array_sort(samples, compare);
-    return g_array_index(samples, gdouble, (guint)((samples->len - 1) * q));
-}
-
-static double
-now_us(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
-}
-
 /* Processor time of all threads of PID, in µs. */
 static double
 cpu_us(const char *pid)
@@ -94,27 +74,14 @@ cpu_us(const char *pid)
 }
 
 static void
-sequential(BenchClient *client, guint count, GArray *samples)
-{
-    for (guint i = 0; i < count; i++) {
-        gdouble start = now_us();
-        bench_client_send(client);
-        bench_client_flush(client);
-        bench_client_receive(client);
-        gdouble took = now_us() - start;
-        g_array_append_val(samples, took);
-    }
-}
-
-static void
 nats_sequential(natsConnection *nc, guint size, guint count, GArray *samples)
 {
     g_autofree char *data = g_malloc0(size);
     for (guint i = 0; i < count; i++) {
         natsMsg *reply = NULL;
-        gdouble start = now_us();
+        gdouble start = bench_now_us();
         natsStatus s = natsConnection_Request(&reply, nc, "bench.echo", data, (int)size, 5000);
-        gdouble took = now_us() - start;
+        gdouble took = bench_now_us() - start;
         if (s != NATS_OK)
             g_error("NATS request: %s", natsStatus_GetText(s));
         natsMsg_Destroy(reply);
@@ -126,7 +93,7 @@ nats_sequential(natsConnection *nc, guint size, guint count, GArray *samples)
 static double
 flight(BenchClient *client, guint count)
 {
-    double start = now_us();
+    double start = bench_now_us();
     guint sent = 0, received = 0;
     for (; sent < FLIGHT; sent++)
         bench_client_send(client);
@@ -138,7 +105,7 @@ flight(BenchClient *client, guint count)
             bench_client_send(client);
         bench_client_flush(client);
     }
-    return count / (now_us() - start) * 1e6;
+    return count / (bench_now_us() - start) * 1e6;
 }
 
 typedef struct {
@@ -149,12 +116,6 @@ typedef struct {
 } Bench;
 
 enum { DIRECT, NATS, MIRROR, PORTAL, KINDS };
-
-static GArray *
-samples_new(void)
-{
-    return g_array_new(FALSE, FALSE, sizeof(gdouble));
-}
 
 static void
 prepare(Bench *b, guint size)
@@ -171,19 +132,19 @@ measure_latency(Bench *b, guint size)
     double p50[KINDS];
 
     for (guint i = 0; i < KINDS; i++)
-        samples[i] = samples_new();
+        samples[i] = bench_samples_new();
     prepare(b, size);
     for (guint round = 0; round < b->rounds + 1; round++) {
         for (guint i = 0; round == 1 && i < KINDS; i++) /* the first one warms up */
             g_array_set_size(samples[i], 0);
-        sequential(b->direct, 100, samples[DIRECT]);
+        bench_sequential(b->direct, 100, samples[DIRECT]);
         nats_sequential(b->nats, size, 100, samples[NATS]);
-        sequential(b->mirror, 100, samples[MIRROR]);
-        sequential(b->portal, 100, samples[PORTAL]);
+        bench_sequential(b->mirror, 100, samples[MIRROR]);
+        bench_sequential(b->portal, 100, samples[PORTAL]);
     }
-    double p99 = quantile(samples[MIRROR], 0.99);
+    double p99 = bench_samples_quantile(samples[MIRROR], 0.99);
     for (guint i = 0; i < KINDS; i++) {
-        p50[i] = quantile(samples[i], 0.5);
+        p50[i] = bench_samples_quantile(samples[i], 0.5);
         g_array_unref(samples[i]);
     }
     double floor = p50[DIRECT] + p50[NATS];
@@ -196,9 +157,9 @@ measure_latency(Bench *b, guint size)
 static void
 measure_rate(Bench *b, guint size)
 {
-    g_autoptr(GArray) direct = samples_new();
-    g_autoptr(GArray) mirror = samples_new();
-    g_autoptr(GArray) portal = samples_new();
+    g_autoptr(GArray) direct = bench_samples_new();
+    g_autoptr(GArray) mirror = bench_samples_new();
+    g_autoptr(GArray) portal = bench_samples_new();
     double proxy = 0, agent = 0, calls = 0;
     guint count = 4000;
 
@@ -218,7 +179,8 @@ measure_rate(Bench *b, guint size)
         rate = flight(b->portal, count);
         g_array_append_val(portal, rate);
     }
-    double d = quantile(direct, 0.5), m = quantile(mirror, 0.5), p = quantile(portal, 0.5);
+    double d = bench_samples_quantile(direct, 0.5), m = bench_samples_quantile(mirror, 0.5),
+           p = bench_samples_quantile(portal, 0.5);
     printf("\"rate_%u\": {\"direct\": %.0f, \"mirror\": %.0f, \"ratio\": %.3f, \"proxy_cpu_us\": %.2f, "
            "\"agent_cpu_us\": %.2f, \"portal\": %.0f, \"portal_ratio\": %.3f}, ",
            size, d, m, m / d, proxy / calls, agent / calls, p, p / d);
@@ -228,24 +190,25 @@ measure_rate(Bench *b, guint size)
 static void
 measure_opening(Bench *b)
 {
-    g_autoptr(GArray) direct = samples_new();
-    g_autoptr(GArray) nats = samples_new();
-    g_autoptr(GArray) opening = samples_new();
+    g_autoptr(GArray) direct = bench_samples_new();
+    g_autoptr(GArray) nats = bench_samples_new();
+    g_autoptr(GArray) opening = bench_samples_new();
 
     prepare(b, 32);
     for (guint round = 0; round < b->rounds; round++) {
-        sequential(b->direct, 20, direct);
+        bench_sequential(b->direct, 20, direct);
         nats_sequential(b->nats, 32, 20, nats);
         for (guint i = 0; i < 20; i++) {
-            double start = now_us();
+            double start = bench_now_us();
             BenchClient *client = bench_client_new(b->portal_address);
-            gdouble took = now_us() - start;
+            gdouble took = bench_now_us() - start;
 
             g_array_append_val(opening, took);
             bench_client_free(client);
         }
     }
-    double d = quantile(direct, 0.5), n = quantile(nats, 0.5), o = quantile(opening, 0.5);
+    double d = bench_samples_quantile(direct, 0.5), n = bench_samples_quantile(nats, 0.5),
+           o = bench_samples_quantile(opening, 0.5);
     printf("\"opening\": {\"direct_us\": %.1f, \"nats_us\": %.1f, \"opening_us\": %.1f, \"ratio\": %.3f}, ",
            d, n, o, o / (d + n));
 }
@@ -254,22 +217,22 @@ measure_opening(Bench *b)
 static void
 measure_idle(Bench *b)
 {
-    g_autoptr(GArray) alone = samples_new();
-    g_autoptr(GArray) beside = samples_new();
+    g_autoptr(GArray) alone = bench_samples_new();
+    g_autoptr(GArray) beside = bench_samples_new();
     BenchClient *idle[IDLE];
 
     prepare(b, 32);
     for (guint round = 0; round < b->rounds; round++) {
-        sequential(b->portal, 100, alone);
+        bench_sequential(b->portal, 100, alone);
         for (guint i = 0; i < IDLE; i++)
             idle[i] = bench_client_new(b->portal_address);
-        sequential(b->portal, 100, beside);
+        bench_sequential(b->portal, 100, beside);
         for (guint i = 0; i < IDLE; i++)
             bench_client_free(idle[i]);
-        sequential(b->portal, 20, beside); /* while they go */
+        bench_sequential(b->portal, 20, beside); /* while they go */
         g_array_set_size(beside, beside->len - 20);
     }
-    double a = quantile(alone, 0.5), i = quantile(beside, 0.5);
+    double a = bench_samples_quantile(alone, 0.5), i = bench_samples_quantile(beside, 0.5);
     printf("\"idle\": {\"connections\": %d, \"alone_us\": %.1f, \"beside_us\": %.1f, \"ratio\": %.3f}, ",
            IDLE, a, i, i / a);
 }
