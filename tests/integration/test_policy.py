@@ -154,6 +154,26 @@ def test_the_bus_itself_keeps_its_powers(portal):
     assert driver(portal, "ReleaseName", "(s)", "com.example.Mine") == (1,)
 
 
+def test_a_monitor_is_refused_and_told_why(judged, portal):
+    address = judged.property("BusAddress")
+    done = subprocess.run(["busctl", f"--address={address}", "monitor"], capture_output=True, text=True, timeout=20, check=False,
+                          stdin=subprocess.DEVNULL)
+    assert (done.returncode, done.stderr) == (1, "Call to org.freedesktop.DBus.Monitoring.BecomeMonitor failed: Access denied\n")
+    monitor = Program("dbus-monitor", judged.directory)
+    monitor.spawn(["dbus-monitor", "--address", address])
+    try:
+        # It falls back to listening as anybody may, and hears what the policy lets it hear.
+        wait_for(lambda: "Falling back" in monitor.log(), f"the refusal: {monitor.log()}")
+        assert "AccessDenied" in monitor.log() and "Machine remote-host: policy operator does not allow it" in monitor.log()
+        judged.call("Echo", "(v)", GLib.Variant("s", "secret"))
+        assert driver(portal, "RequestName", "(su)", "com.example.Mine", 0) == (1,)
+        wait_for(lambda: "com.example.Mine" in monitor.log(), f"a signal that it may hear: {monitor.log()}")
+        driver(portal, "ReleaseName", "(s)", "com.example.Mine")
+        assert "secret" not in monitor.log()
+    finally:
+        monitor.kill()
+
+
 def collect(client, interface, member):
     """Signals of INTERFACE.MEMBER from now on."""
     from gi.repository import Gio

@@ -1,8 +1,10 @@
 """Portals: a client that connects to a machine's socket is a client of that machine's bus, whatever library it uses, for
 as long as it stays and no longer."""
 import contextlib
+import itertools
 import os
 import pathlib
+import select
 import socket
 import stat
 import subprocess
@@ -11,7 +13,7 @@ import time
 
 import pytest
 from gi.repository import Gio, GLib
-from stack import BUILD, NAME, TEST, wait_for
+from stack import BUILD, NAME, TEST, Program, wait_for
 
 SERVICE = "com.example.One"
 PATH = "/com/example/Test"
@@ -120,13 +122,20 @@ def test_a_path_too_long_for_a_socket_is_refused_at_start(stack, tmp_path):
     assert str(directory) in done.stderr
 
 
-def test_a_path_too_long_for_libdbus_is_warned_of(stack):
-    directory = stack.directory / "long".ljust(40 - len(str(stack.directory)), "g")
-    done = subprocess.run(["timeout", "--preserve-status", "5", str(BUILD / "proxy/cbus-proxy"), "--nats", stack.nats.url, "--key",
-                           str(stack.operator_key), "--bus", stack.session.address, "--runtime-dir", str(directory)],
-                          capture_output=True, text=True, timeout=20, check=False)
-    assert "libdbus" in done.stderr
-    assert "already" in done.stderr or "owned" in done.stderr  # the stack's own proxy has the name
+@pytest.mark.parametrize("length", [99, 100])
+def test_a_path_too_long_for_libdbus_is_warned_of(own, length):
+    runtime = own.directory / "r".ljust(length - len(f"{own.directory}//{own.nkey}/bus"), "r")
+    assert own.proxy.terminate() == 0
+    own.proxy_options = ["--runtime-dir", runtime]
+    own.start_proxy()
+    own.wait_online()
+    portal = own.property("BusAddress")
+    assert len(str(socket_path(portal))) == length
+    assert SERVICE in run("busctl", f"--address={portal}", "--no-pager", "list")
+    done = subprocess.run(["dbus-send", f"--bus={portal}", "--print-reply", f"--dest={SERVICE}", PATH, f"{TEST}.Child"], check=False,
+                          capture_output=True, text=True, timeout=20)
+    assert (done.returncode == 0) == (length == 99), done.stderr
+    assert (f"{runtime}" in own.proxy.log() and "libdbus" in own.proxy.log()) == (length == 100), own.proxy.log()
 
 
 # --- what a client sees -------------------------------------------------------------------------------------------
@@ -230,18 +239,39 @@ def test_a_hundred_clients_at_once(portal, direct):
     wait_for(lambda: not any(has_owner(direct, c.get_unique_name()) for c in clients), "all to be gone")
 
 
-def test_a_flood_is_answered_whole(stack, portal):
-    """dbus-test-tool: 20 000 calls, 100 under way, over four connections one after the other."""
-    with subprocess.Popen(["dbus-test-tool", "echo", "--name=com.example.DBusEcho"], stdin=subprocess.DEVNULL,
-                          env={**os.environ, "DBUS_SESSION_BUS_ADDRESS": stack.remote.address}) as echo:
-        try:
-            direct = connect(stack.remote.address)
-            wait_for(lambda: has_owner(direct, "com.example.DBusEcho"), "the echo service")
-            direct.close_sync(None)
-            run("dbus-test-tool", "spam", "--dest=com.example.DBusEcho", "--count=20000", "--queue=100", "--messages-per-conn=5000",
-                env={"DBUS_SESSION_BUS_ADDRESS": portal}, timeout=60)
-        finally:
-            echo.kill()
+@pytest.fixture
+def tool(stack, direct):
+    """Starts dbus-test-tool as the service com.example.DBusTool."""
+    program = Program("dbus-test-tool", stack.directory)
+
+    def start(*mode):
+        program.spawn(["dbus-test-tool", mode[0], "--name=com.example.DBusTool", *mode[1:]],
+                      env={**os.environ, "DBUS_SESSION_BUS_ADDRESS": stack.remote.address})
+        wait_for(lambda: has_owner(direct, "com.example.DBusTool"), "the service")
+
+    yield start
+    program.kill()
+
+
+def spam(portal, *options):
+    return run("dbus-test-tool", "spam", "--dest=com.example.DBusTool", *options, env={"DBUS_SESSION_BUS_ADDRESS": portal}, timeout=60)
+
+
+def test_a_flood_is_answered_whole(portal, tool):
+    """20 000 calls, 100 under way, over four connections one after the other; then large ones."""
+    tool("echo")
+    spam(portal, "--count=20000", "--queue=100", "--messages-per-conn=5000")
+    spam(portal, "--count=500", "--queue=50", "--payload=" + "x" * 100000)
+
+
+@pytest.mark.parametrize("mode", [("black-hole",), ("black-hole", "--no-read")], ids=" ".join)
+def test_a_flood_that_nobody_answers_hurts_nobody_else(stack, portal, tool, mode):
+    tool(*mode)
+    spam(portal, "--count=20000", "--flood", "--no-reply", "--payload=" + "x" * 400)
+    connection = connect(portal)
+    assert call(connection, "Sender", timeout=10) == (connection.get_unique_name(),)
+    connection.close_sync(None)
+    stack.check()
 
 
 # --- who is let in ------------------------------------------------------------------------------------------------
@@ -283,6 +313,29 @@ def test_a_slow_handshake_is_cut_off(portal):
     began = time.monotonic()
     assert raw(portal, b"\0AUTH EXTERNAL", timeout=9) == b""
     assert 3 < time.monotonic() - began < 8
+
+
+def test_a_handshake_that_drips_is_cut_off(portal):
+    """Every byte is taken, and none gives it more time; a hundred of its kind keep nobody out."""
+    began = time.monotonic()
+    with contextlib.ExitStack() as sockets:
+        slow = [sockets.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(100)]
+        for client in slow:
+            client.connect(str(socket_path(portal)))
+        open_ones = set(slow)
+        for byte in itertools.chain(b"\0", itertools.repeat(ord("A"))):
+            connection = connect(portal)
+            connection.close_sync(None)
+            for client in list(open_ones):
+                try:
+                    client.send(bytes([byte]))
+                except (BrokenPipeError, ConnectionResetError):
+                    open_ones.discard(client)
+            if not open_ones:
+                break
+            assert time.monotonic() - began < 8
+            select.select(open_ones, [], [], 0.2)
+    assert time.monotonic() - began > 3
 
 
 def test_other_mechanisms_are_rejected(portal):
