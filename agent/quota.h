@@ -1,10 +1,10 @@
-/* How many channels there may be: 128 of one uid on the bus, 100 of one caller (design, "Traps already paid
- * for"). Loop thread only. */
+/* How many channels there may be: 128 of one uid on the bus, and of one caller a hundred connections of portals
+ * beside the mirror's pool of 8 (design, "Traps already paid for"). Loop thread only. */
 #pragma once
 #include "wire/key.h"
 
 #define CBUS_CHANNELS_OF_UID    128
-#define CBUS_CHANNELS_OF_CALLER 100
+#define CBUS_CHANNELS_OF_CALLER 108
 
 typedef struct _CbusQuota CbusQuota;
 CbusQuota *cbus_quota_new(void);

@@ -18,7 +18,7 @@
 #include <string.h>
 
 #define FLIGHT 64
-#define IDLE   90 /* connections: an agent gives one operator 100 */
+#define IDLE   100 /* connections: an agent gives one operator 108 */
 
 static const char *
 argument(char **argv, const char *key)

@@ -216,9 +216,9 @@ def test_a_message_without_reply_is_delivered_though_its_sender_leaves(portal, s
 
 
 def test_a_hundred_clients_at_once(portal, direct):
-    """Each with calls and signals of its own; a machine gives one operator 100 channels, and the mirror has one."""
-    clients = [connect(portal) for _ in range(99)]
-    assert len({c.get_unique_name() for c in clients}) == 99
+    """Each with calls and signals of its own."""
+    clients = [connect(portal) for _ in range(100)]
+    assert len({c.get_unique_name() for c in clients}) == 100
     seen = []
     for client in clients:
         client.signal_subscribe(None, TEST, "Emitted", None, None, Gio.DBusSignalFlags.NONE, lambda c, *a: seen.append(c))
@@ -227,16 +227,38 @@ def test_a_hundred_clients_at_once(portal, direct):
         client.call(SERVICE, PATH, TEST, "Sender", None, None, Gio.DBusCallFlags.NONE, 20000, None,
                     lambda c, r: answers.append((c.get_unique_name(), c.call_finish(r).unpack()[0])))
     ticking = GLib.timeout_add(20, lambda: True)
-    wait_for(lambda: GLib.MainContext.default().iteration(True) and len(answers) == 99, "99 answers", 30)
+    wait_for(lambda: GLib.MainContext.default().iteration(True) and len(answers) == 100, "100 answers", 30)
     assert all(a == b for a, b in answers)
     for client in clients:
         ask(client, "GetId")
     call(direct, "Emit", GLib.Variant("(o)", ("/",)))
-    wait_for(lambda: GLib.MainContext.default().iteration(True) and len(seen) == 99, "99 signals", 30)
+    wait_for(lambda: GLib.MainContext.default().iteration(True) and len(seen) == 100, "100 signals", 30)
     GLib.source_remove(ticking)
     for client in clients:
         client.close_sync(None)
     wait_for(lambda: not any(has_owner(direct, c.get_unique_name()) for c in clients), "all to be gone")
+
+
+def test_one_client_too_many_is_refused_and_the_others_stay(own):
+    portal = own.property("BusAddress")
+    clients = []
+    with pytest.raises(GLib.Error):
+        while len(clients) < 200:
+            clients.append(connect(portal))
+    assert 100 <= len(clients) < 108  # the mirror has the rest
+    wait_for(lambda: "A portal connection was closed" in own.proxy.log(), "the log to say why")
+    assert "LimitsExceeded" in own.proxy.log() or "108" in own.proxy.log(), own.proxy.log()[-500:]
+    assert all(call(c, "Sender") == (c.get_unique_name(),) for c in clients)
+    clients.pop().close_sync(None)
+
+    def again():
+        with contextlib.suppress(GLib.Error):
+            return connect(portal)
+        return None
+
+    clients.append(wait_for(again, "its place to be free"))
+    for client in clients:
+        client.close_sync(None)
 
 
 @pytest.fixture
