@@ -12,6 +12,8 @@
  *    journals are covered by empty read-only mounts;
  *  - UTS: the host name is the machine's, so that a shell's prompt says where its bus is.
  *
+ * What is left are signals to the local init; they are refused (cli/isolate_signals.c).
+ *
  * The portal's directory is bound, not its socket, so that a shell survives a restart of cbus-proxy.
  *
  * This keeps programs from mistaking one machine for the other. It is no prison: the command is the user's
@@ -19,6 +21,8 @@
  *
  * Everything fails closed: what can not be covered ends the run. One thread, before exec. */
 #include "cli/isolate.h"
+
+#include "cli/isolate_signals.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -306,7 +310,7 @@ cbus_isolate(const char *portals, const char *name, const char *host, GError **e
     if (fd < 0)
         return fail(error, "can not open the portals at", portals);
     ok = build_run(fd, name, error) && cover_files(error) && enter_again(directory, error) &&
-         leave_capabilities(error);
+         cbus_isolate_signals(error) && leave_capabilities(error);
     close(fd);
     return ok;
 }

@@ -4,6 +4,8 @@ import pty
 import select
 import signal
 import subprocess
+import sys
+import termios
 
 import pytest
 from stack import BUILD, TEST, wait_for
@@ -74,6 +76,40 @@ def test_run_does_not_reach_the_session(stack):
     assert "Failed to connect to bus" in done.stderr
 
 
+@needs_namespaces
+def test_run_sends_no_signal_to_init_and_none_to_all(stack):
+    script = """kill -0 1 && echo init; kill -0 -1 && echo all; kill -0 $$ && kill -0 $PPID && echo others; sleep 60 & kill $! && wait $!
+    echo $?"""
+    for interpreter in (["sh", "-c"], ["bash", "-c"]):
+        done = cbus_run(stack, "web1", *interpreter, script)
+        assert done.stdout.split() == ["others", "143"]
+        assert done.stderr.count("Operation not permitted") == 2
+    calls = """import os, signal, ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+for attempt in (lambda: os.kill(1, 0), lambda: os.kill(-1, 0), lambda: os.pidfd_open(1)):
+    try: attempt(); print("reached")
+    except PermissionError: print("refused")
+os.close(os.pidfd_open(os.getpid()))
+signal.raise_signal(signal.SIGCONT)
+os.killpg(0, 0)"""
+    assert cbus_run(stack, "web1", sys.executable, "-c", calls, start_new_session=True).stdout.split() == ["refused"] * 3
+
+
+@needs_namespaces
+def test_run_becomes_the_command(stack):
+    """What started cbus waits for the command itself, signals it, and stops and continues it."""
+    command = subprocess.Popen([BUILD / "cli/cbus", "run", "web1", "--", "sh", "-c", "echo $$; exec sleep 100"], stdout=subprocess.PIPE,
+                               text=True, stdin=subprocess.DEVNULL, env={**os.environ, "CBUS_BUS": stack.session.address})
+    assert int(command.stdout.readline()) == command.pid
+    command.send_signal(signal.SIGSTOP)
+    assert os.WIFSTOPPED(os.waitpid(command.pid, os.WUNTRACED)[1])
+    command.send_signal(signal.SIGCONT)
+    assert os.WIFCONTINUED(os.waitpid(command.pid, os.WCONTINUED)[1])
+    command.send_signal(signal.SIGUSR1)
+    assert command.wait(10) == -signal.SIGUSR1
+    command.stdout.close()
+
+
 class Terminal:
     """cbus run in a terminal of its own."""
 
@@ -113,6 +149,26 @@ def test_run_is_a_shell_whose_prompt_names_the_machine(stack):
     terminal.read("web1:")
     terminal.type(b"exit 6\n")
     assert terminal.status() == 6
+
+
+@needs_namespaces
+def test_run_is_a_shell_with_job_control_and_the_terminals_size(stack):
+    terminal = Terminal(stack, "bash", "--norc", "--noprofile", "-i")
+    terminal.read("web1:")
+    terminal.type(b"cat; echo st''opped $?\n")
+    terminal.read("cat;")
+    terminal.type(b"here\n")
+    terminal.read("here\r\nhere\r\n")
+    terminal.type(b"\x1a")
+    terminal.read("stopped 148")
+    terminal.type(b"jobs; fg\n")
+    terminal.read("Stopped")
+    terminal.type(b"\x04")
+    termios.tcsetwinsize(terminal.master, (33, 77))
+    terminal.type(b"stty size\n")
+    terminal.read("33 77")
+    terminal.type(b"exit 3\n")
+    assert terminal.status() == 3
 
 
 @needs_namespaces

@@ -64,6 +64,19 @@ def test_run_does_not_end_the_host_by_force(host, command):
     assert host.run(command, "-ff").returncode != 0
 
 
+@pytest.mark.parametrize("host", ["booted_root", "booted_user"], indirect=True)
+@pytest.mark.parametrize("command", ["q", "u"])
+def test_run_sends_no_signal_to_the_hosts_systemd(host, command):
+    """Where no bus answers it, telinit has signals to process 1 left."""
+    def told():
+        said = host.machine.run("journalctl", "--no-pager", "-o", "cat", "_PID=1")
+        return said.count("Reloading.") + said.count("Reexecuting.")
+    before = told()
+    assert host.run("env", "DBUS_SYSTEM_BUS_ADDRESS=unix:path=/nowhere", "telinit", command).returncode != 0
+    host.machine.run("systemctl", "is-system-running")  # an answer, which comes after what a signal would have begun
+    assert told() == before
+
+
 def test_run_starts_and_stops_on_the_machine_alone(target, host):
     assert host.run("systemctl", "start", "probe").returncode == 0
     assert target("systemctl", "is-active", "probe") == "active\n"
