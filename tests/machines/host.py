@@ -59,8 +59,8 @@ class Host:
         self.stack.callback(process.wait)
         self.stack.callback(process.terminate)
 
-    def popen(self, *argv):
-        return subprocess.Popen(self.command(*argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    def popen(self, *argv, stdin=subprocess.DEVNULL):
+        return subprocess.Popen(self.command(*argv), stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def call(self, *argv, check=False):
         done = subprocess.run(self.command(*argv), text=True, capture_output=True, check=False, timeout=90, stdin=subprocess.DEVNULL)

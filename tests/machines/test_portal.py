@@ -4,7 +4,7 @@ import threading
 
 import pytest
 import unpacked
-from machine import run
+from machine import run, wait_for
 
 
 @pytest.fixture
@@ -27,8 +27,11 @@ def wait_for_line(process, text):
     timer = threading.Timer(20, process.kill)
     timer.start()
     try:
+        said = ""
         while text not in (line := process.stdout.readline()):
-            assert line, f"no {text}"
+            said += line
+            assert line, f"no {text}: {said}"
+        return line
     finally:
         timer.cancel()
 
@@ -193,6 +196,46 @@ def test_udisksctl(target, client, daemon):
     assert "SupportedFilesystems:" in dump
     done = client("udisksctl", "loop-setup", "--no-user-interaction", "-f", "/etc/hostname", check=False)
     assert done.returncode != 0, "its file would have to cross as a descriptor"
+
+
+# Holds a power profile for as long as its connection lives, and subscribes to systemd's signals.
+HOLDER = """
+import os, sys
+from gi.repository import Gio, GLib
+flags = Gio.DBusConnectionFlags.AUTHENTICATION_CLIENT | Gio.DBusConnectionFlags.MESSAGE_BUS_CONNECTION
+bus = Gio.DBusConnection.new_for_address_sync(sys.argv[1], flags, None, None)
+bus.call_sync("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager", "Subscribe", None, None, 0, -1, None)
+bus.call_sync("net.hadess.PowerProfiles", "/net/hadess/PowerProfiles", "net.hadess.PowerProfiles", "HoldProfile",
+              GLib.Variant("(sss)", ("power-saver", "a test", "com.example.Holder")), None, 0, -1, None)
+print("held by", os.getpid(), bus.get_unique_name(), flush=True)
+sys.stdin.read()
+"""
+
+
+@needs_unpacked
+def test_what_hangs_on_a_connection_ends_with_its_client(target, client, daemon, booted_user):
+    daemon("power-profiles-daemon.service")
+
+    def held():
+        return "com.example.Holder" in target("busctl", "get-property", "net.hadess.PowerProfiles", "/net/hadess/PowerProfiles",
+                                              "net.hadess.PowerProfiles", "ActiveProfileHolds")
+
+    def owned(name):
+        return target("busctl", "call", "org.freedesktop.DBus", "/", "org.freedesktop.DBus", "NameHasOwner", "s", name) == "b true\n"
+    holder = booted_user.popen("/usr/bin/python3", "-I", "-c", HOLDER, client.address, stdin=subprocess.PIPE)
+    try:
+        pid, name = wait_for_line(holder, "held by ").split()[-2:]
+        assert held() and owned(name)
+        assert client("busctl", "get-property", "net.hadess.PowerProfiles", "/net/hadess/PowerProfiles", "net.hadess.PowerProfiles",
+                      "ActiveProfile").stdout == 's "power-saver"\n'
+        client("kill", "-KILL", pid)
+        wait_for(lambda: not held(), "the profile to be let go", 5)
+        assert not owned(name)
+        assert target("busctl", "get-property", "net.hadess.PowerProfiles", "/net/hadess/PowerProfiles", "net.hadess.PowerProfiles",
+                      "ActiveProfile") == 's "balanced"\n'
+    finally:
+        holder.kill()
+        holder.communicate()
 
 
 def test_a_portal_of_a_machine_with_dbus_broker(broker_fleet):
