@@ -1,5 +1,5 @@
-/* How many channels there may be: 128 of one uid on the bus, and of one caller a hundred connections of portals
- * beside the mirror's pool of 8 (design, "Traps already paid for"). Loop thread only. */
+/* How many channels there may be: 128 of one uid on the bus, and of one caller a hundred connections of
+ * portals beside the mirror's pool of 8 (design, "Traps already paid for"). Loop thread only. */
 #pragma once
 #include "wire/key.h"
 
