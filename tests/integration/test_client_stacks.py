@@ -1,17 +1,15 @@
 """Every D-Bus client library and tool at both of our doors, a portal and the mirror, with dbus-daemon and with dbus-broker
 on both sides: each introspects the same object, calls it, sets and reads a property, and hears a signal that holds an
 object path. At the portal names and paths are the machine's own; at the mirror they are below the machine's path."""
-import contextlib
-import json
 import os
-import pathlib
 import subprocess
 import sys
 import threading
 from dataclasses import dataclass
 
 import pytest
-from stack import NAME, TEST, Broker, Bus, Client, Program, Stack
+from desktop import Desktop
+from stack import NAME, TEST, Broker, Bus, Client, Stack
 
 SERVICE = "com.example.One"
 PATH = "/com/example/Test"
@@ -243,34 +241,14 @@ def test_a_monitor(door, buses, monitor):
 
 
 @pytest.fixture(scope="module")
-def desktop(buses):
-    """The environment of a desktop: an X server, a session bus that is no door of ours, accessibility, and d-feet running."""
-    with contextlib.ExitStack() as ends:
-        bus = Bus("desktop", buses.directory)
-        bus.activatable("org.a11y.Bus", ["/usr/libexec/at-spi-bus-launcher"])
-        ends.callback(bus.kill)
-        bus.start()
-        display, told = os.pipe()
-        screen = Program("xvfb", buses.directory)
-        ends.callback(screen.kill)
-        screen.spawn(["Xvfb", "-displayfd", told, "-screen", "0", "1024x768x24", "-nolisten", "tcp"], pass_fds=[told])
-        os.close(told)
-        with open(display, encoding="ascii") as number:
-            display = f":{number.readline().strip()}"
-        home = str(buses.directory / "desktop")
-        environment = {**os.environ, "LC_ALL": "C.UTF-8", "DISPLAY": display, "DBUS_SESSION_BUS_ADDRESS": bus.address,
-                       "DBUS_SYSTEM_BUS_ADDRESS": bus.address, "GTK_MODULES": "gail:atk-bridge", "GSETTINGS_BACKEND": "memory",
-                       "HOME": home, "XDG_CONFIG_HOME": home, "XDG_RUNTIME_DIR": home}
-        dfeet = Program("d-feet", buses.directory)
-        ends.callback(dfeet.kill)
-        dfeet.spawn(["d-feet"], env=environment)
-        yield environment
+def desktop(tmp_path_factory):
+    with Desktop(tmp_path_factory.mktemp("desktop")) as running:
+        yield running
 
 
 def test_dfeet(door, buses, desktop):
     wanted = door.path + "/child/deeper"
-    shown = json.loads(run(sys.executable, pathlib.Path(__file__).with_name("drive_dfeet.py"), door.address, door.name, wanted,
-                           env=desktop, timeout=90))
+    shown = desktop.look(door.address, door.name, wanted)
     client = buses.client if door.kind == "mirror" else Client(door.address)
     known = {n for n in client.call("org.freedesktop.DBus", "/", "org.freedesktop.DBus", "ListNames")[0] if n[0] != ":"}
     assert known <= set(shown["names"])

@@ -98,7 +98,6 @@ def test_run_warns_once_of_what_is_of_the_host(host, command):
     assert host.run(command, "--no-pager").stderr.count("cbus: warning: ") == 1
 
 
-@pytest.mark.parametrize("host", ["booted_root", "plain_user"], indirect=True)
 def test_run_powers_the_machine_off_and_not_the_host(hosts, host):
     machine = hosts.machines["target"]
     everybody = ("/usr/local/bin/cbus", "machines", "--wait", str(len(hosts.names)), "--timeout", "60")

@@ -13,7 +13,7 @@ import time
 import pyatspi
 from gi.repository import Gio, GLib
 
-TIMEOUT_S = 20
+TIMEOUT_S = 60
 
 
 def wait_for(condition, what):
