@@ -432,3 +432,20 @@ class Stack:
             assert program.running, f"{program.name} ended with {program.process.returncode}: {program.log()[-3000:]}"
             for word in ("CRITICAL", "ERROR: AddressSanitizer", "runtime error:", "WARNING: ThreadSanitizer"):
                 assert word not in program.log(), program.log()[-4000:]
+
+
+class Peak:
+    """The most memory that each daemon of a stack had whenever look() was called."""
+
+    def __init__(self, stack):
+        self.programs = (stack.proxy, stack.agent)
+        self.most = [0, 0]
+
+    def look(self):
+        for i, program in enumerate(self.programs):
+            status = pathlib.Path(f"/proc/{program.process.pid}/status").read_text().splitlines()
+            self.most[i] = max(self.most[i], *(int(line.split()[1]) * 1024 for line in status if line.startswith("RssAnon")))
+
+    def check(self, limit):
+        if "ASAN_OPTIONS" not in os.environ:  # which keeps what was freed
+            assert max(self.most) < limit, self.most
