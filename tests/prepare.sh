@@ -47,7 +47,7 @@ unpack_packages() {
         apt-get -q update >/dev/null &&
             apt-get -q -y --no-install-recommends --reinstall --download-only -o Dir::Cache::archives="$archives" install "$@"' \
         sh "$archives" "$@" >"$log" 2>&1 &&
-        find "$archives" -name '*.deb' -exec dpkg-deb -x {} "$CBUS_UNPACKED" \; >>"$log" 2>&1 &&
+        printf '%s\0' "$archives"/*.deb | xargs -0 -n 1 sh -c 'dpkg-deb -x "$1" "$0"' "$CBUS_UNPACKED" >>"$log" 2>&1 &&
         echo "$*" >"$CBUS_UNPACKED.list" || {
         tail -20 "$log" >&2
         echo "could not unpack: $*" >&2
