@@ -246,8 +246,7 @@ def test_one_client_too_many_is_refused_and_the_others_stay(own):
         while len(clients) < 200:
             clients.append(connect(portal))
     assert 100 <= len(clients) < 108  # the mirror has the rest
-    wait_for(lambda: "A portal connection was closed" in own.proxy.log(), "the log to say why")
-    assert "LimitsExceeded" in own.proxy.log() or "108" in own.proxy.log(), own.proxy.log()[-500:]
+    wait_for(lambda: "this operator has too many channels on this machine" in own.proxy.log(), "the log to say why")
     assert all(call(c, "Sender") == (c.get_unique_name(),) for c in clients)
     clients.pop().close_sync(None)
 
@@ -355,7 +354,7 @@ def test_a_handshake_that_drips_is_cut_off(portal):
                     open_ones.discard(client)
             if not open_ones:
                 break
-            assert time.monotonic() - began < 8
+            assert time.monotonic() - began < 15
             select.select(open_ones, [], [], 0.2)
     assert time.monotonic() - began > 3
 

@@ -161,9 +161,13 @@ def test_run_is_a_shell_with_job_control_and_the_terminals_size(stack):
     terminal.read("here\r\nhere\r\n")
     terminal.type(b"\x1a")
     terminal.read("stopped 148")
+    terminal.text = ""
     terminal.type(b"jobs; fg\n")
-    terminal.read("Stopped")
+    terminal.read("\r\ncat\r\n")
+    assert "Stopped" in terminal.text
+    terminal.text = ""
     terminal.type(b"\x04")
+    terminal.read("web1:")
     termios.tcsetwinsize(terminal.master, (33, 77))
     terminal.type(b"stty size\n")
     terminal.read("33 77")
