@@ -4,12 +4,11 @@ object path. At the portal names and paths are the machine's own; at the mirror 
 import os
 import subprocess
 import sys
-import threading
 from dataclasses import dataclass
 
 import pytest
 from desktop import Desktop
-from stack import NAME, TEST, Broker, Bus, Client, Stack
+from stack import NAME, TEST, Broker, Bus, Client, Program, Stack, wait_for
 
 SERVICE = "com.example.One"
 PATH = "/com/example/Test"
@@ -217,24 +216,21 @@ MONITORS = {
 
 
 @pytest.mark.parametrize("monitor", MONITORS)
-def test_a_monitor(door, buses, monitor):
+def test_a_monitor(door, buses, tmp_path, monitor):
     argv, begins, shows = MONITORS[monitor]
     argv = [word.replace("ADDRESS", door.address).replace("NAME", door.name) for word in argv]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True,
-                          env={**os.environ, "LC_ALL": "C.UTF-8"}) as process:
-        timer = threading.Timer(20, process.kill)
-        timer.start()
-        try:
-            seen = []
-            for wanted in (begins, shows):
-                while wanted not in (line := process.stdout.readline()):
-                    seen.append(line)
-                    assert line, "".join(seen)
-                if wanted == begins:
-                    buses.call("Emit", "(o)", "/x")
-        finally:
-            timer.cancel()
-            process.kill()
+    program = Program("monitor", tmp_path)
+    program.spawn(argv, env={**os.environ, "LC_ALL": "C.UTF-8"})
+
+    def shown():
+        buses.call("Emit", "(o)", "/x")  # gdbus says that it listens before it does
+        return shows in program.log()
+
+    try:
+        wait_for(lambda: begins in program.log(), "the monitor to begin", 20)
+        wait_for(shown, "the monitor to show a signal", 20)
+    finally:
+        program.kill()
 
 
 # --- d-feet ---------------------------------------------------------------------------------------------------------
