@@ -1,6 +1,5 @@
 /* One interleaved measurement: D, the direct call on one bus; N, a bare NATS round trip; M, the mirrored
- * call; P, the call through a portal; O, opening a connection through it; I, P beside as many idle
- * connections as one agent gives one operator (idle.c has more).
+ * call; P, the call through a portal; O, opening a connection through it (idle.c has P beside idle ones).
  *
  *   bench echo ADDRESS NAME…                serves echoes on a bus
  *   bench responder NATS-URL                serves echoes on NATS (library threads, callback subscription)
@@ -18,7 +17,6 @@
 #include <string.h>
 
 #define FLIGHT 64
-#define IDLE   100 /* connections: an agent gives one operator 108 */
 
 static const char *
 argument(char **argv, const char *key)
@@ -213,30 +211,6 @@ measure_opening(Bench *b)
            d, n, o, o / (d + n));
 }
 
-/* A busy connection alone and beside idle ones. */
-static void
-measure_idle(Bench *b)
-{
-    g_autoptr(GArray) alone = bench_samples_new();
-    g_autoptr(GArray) beside = bench_samples_new();
-    BenchClient *idle[IDLE];
-
-    prepare(b, 32);
-    for (guint round = 0; round < b->rounds; round++) {
-        bench_sequential(b->portal, 100, alone);
-        for (guint i = 0; i < IDLE; i++)
-            idle[i] = bench_client_new(b->portal_address);
-        bench_sequential(b->portal, 100, beside);
-        for (guint i = 0; i < IDLE; i++)
-            bench_client_free(idle[i]);
-        bench_sequential(b->portal, 20, beside); /* while they go */
-        g_array_set_size(beside, beside->len - 20);
-    }
-    double a = bench_samples_quantile(alone, 0.5), i = bench_samples_quantile(beside, 0.5);
-    printf("\"idle\": {\"connections\": %d, \"alone_us\": %.1f, \"beside_us\": %.1f, \"ratio\": %.3f}, ",
-           IDLE, a, i, i / a);
-}
-
 static void
 measure(char **argv)
 {
@@ -258,7 +232,6 @@ measure(char **argv)
     measure_rate(&b, 32);
     measure_rate(&b, 4096);
     measure_opening(&b);
-    measure_idle(&b);
     printf("\"rounds\": %u}\n", b.rounds);
     natsConnection_Destroy(b.nats);
     bench_client_free(b.direct);

@@ -23,11 +23,14 @@ settle(BenchClient *busy)
         bench_sequential(busy, 10, samples);
 }
 
-static void
-measure(BenchClient *busy, GArray *samples)
+static double
+measure(BenchClient *busy)
 {
+    g_autoptr(GArray) samples = bench_samples_new();
+
     settle(busy);
     bench_sequential(busy, CALLS, samples);
+    return bench_samples_quantile(samples, 0.5);
 }
 
 static void
@@ -35,21 +38,25 @@ run(BenchClient *busy, guint count, guint rounds, char **portals)
 {
     g_autoptr(GArray) alone = bench_samples_new();
     g_autoptr(GArray) beside = bench_samples_new();
+    g_autoptr(GArray) ratios = bench_samples_new();
     g_autofree BenchClient **idle = g_new(BenchClient *, count);
     guint doors = g_strv_length(portals);
 
     for (guint round = 0; round < rounds; round++) {
-        measure(busy, alone);
+        gdouble a = measure(busy);
         for (guint i = 0; i < count; i++)
             idle[i] = bench_client_new(portals[i % doors]);
-        measure(busy, beside);
+        gdouble b = measure(busy), ratio = b / a;
         for (guint i = 0; i < count; i++)
             bench_client_free(idle[i]);
+        g_array_append_val(alone, a);
+        g_array_append_val(beside, b);
+        g_array_append_val(ratios, ratio);
     }
-    double a = bench_samples_quantile(alone, 0.5), b = bench_samples_quantile(beside, 0.5);
     printf(
         "{\"connections\": %u, \"portals\": %u, \"alone_us\": %.1f, \"beside_us\": %.1f, \"ratio\": %.3f}\n",
-        count, doors, a, b, b / a);
+        count, doors, bench_samples_quantile(alone, 0.5), bench_samples_quantile(beside, 0.5),
+        bench_samples_quantile(ratios, 0.5));
 }
 
 int
