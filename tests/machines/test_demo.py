@@ -33,7 +33,8 @@ def leftovers(place):
 
 
 def start(place, **kwargs):
-    return subprocess.Popen([sys.executable, "-B", str(HERE / "demo.py")], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    """As a terminal's foreground command: what a shell starts in the background, as these tests may be, ignores Ctrl-C."""
+    return subprocess.Popen(["env", "--default-signal=INT", sys.executable, "-B", str(HERE / "demo.py")], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                             env={**os.environ, "CBUS_FLEET_TMP": str(place), "PYTHONUNBUFFERED": "1"}, **kwargs)
 
 
