@@ -12,6 +12,7 @@ typedef enum {
 } CbusExit;
 
 /* A verb gets its own arguments, argv[0] being "cbus VERB" for messages. */
+CbusExit cbus_cli_complete(int argc, char **argv);
 CbusExit cbus_cli_get(int argc, char **argv);
 CbusExit cbus_cli_invoke(int argc, char **argv);
 CbusExit cbus_cli_keyscan(int argc, char **argv);

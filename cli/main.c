@@ -9,43 +9,27 @@
  *
  * Text is UTF-8 in a UTF-8 locale and transliterated in others (g_print does that), JSON is always UTF-8;
  * arguments are taken as the locale has them. Output that can not be written is a failure. One thread. */
-#include "cli/cli.h"
+#include "cli/verbs.h"
 
 #include <locale.h>
 #include <stdio.h>
 #include <string.h>
-
-typedef struct {
-    const char *name;
-    const char *summary;
-    CbusExit (*run)(int argc, char **argv);
-} Verb;
-
-static const Verb verbs[] = {
-    {"get", "read a property on many machines", cbus_cli_get},
-    {"invoke", "call a method on many machines", cbus_cli_invoke},
-    {"keyscan", "print the NKeys of machines from their SSH host keys", cbus_cli_keyscan},
-    {"machines", "list the machines that the proxy knows", cbus_cli_machines},
-    {"monitor", "show the signals of machines as they come", cbus_cli_monitor},
-    {"nkey", "print the NKey of an SSH public key", cbus_cli_nkey},
-    {"run", "run a command whose system bus is a machine's", cbus_cli_run},
-    {"trust", "pin a name to a machine's NKey", cbus_cli_trust},
-    {"wait", "wait until a property has a value", cbus_cli_wait},
-};
 
 static char *
 usage(void)
 {
     GString *out = g_string_new("Usage: cbus VERB [ARGUMENT…]\n\n");
 
-    for (guint i = 0; i < G_N_ELEMENTS(verbs); i++)
-        g_string_append_printf(out, "  %-10s %s\n", verbs[i].name, verbs[i].summary);
+    for (const CbusVerb *verb = cbus_verbs; verb->name != NULL; verb++) {
+        if (verb->summary != NULL)
+            g_string_append_printf(out, "  %-10s %s\n", verb->name, verb->summary);
+    }
     g_string_append(out, "\ncbus VERB --help shows the options of a verb; cbus --version the version.\n");
     return g_string_free(out, FALSE);
 }
 
 static int
-run(const Verb *verb, int argc, char **argv)
+run(const CbusVerb *verb, int argc, char **argv)
 {
     /* A vector that GOption may cut; the words stay the kernel's. */
     g_autofree char **words = g_memdup2(argv + 1, sizeof(char *) * (gsize)argc);
@@ -73,9 +57,9 @@ main(int argc, char **argv)
         g_printerr("%s", text);
         return CBUS_EXIT_USAGE;
     }
-    for (guint i = 0; i < G_N_ELEMENTS(verbs); i++)
-        if (strcmp(word, verbs[i].name) == 0)
-            return run(&verbs[i], argc, argv);
+    for (const CbusVerb *verb = cbus_verbs; verb->name != NULL; verb++)
+        if (strcmp(word, verb->name) == 0)
+            return run(verb, argc, argv);
     if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "help") == 0) {
         g_print("%s", text);
         return CBUS_EXIT_OK;

@@ -8,7 +8,7 @@ BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config libglib2.0-dev libgli
 RUN_PACKAGES="dbus nats-server systemd systemd-container openssh-client python3 iproute2 util-linux"
 TEST_PACKAGES="clang clang-format clang-tidy cppcheck libclang-rt-14-dev dbus-broker openssh-server python3-pytest python3-pytest-xdist python3-dbus python3-dbusmock
     python3-gi python3-dasbus python3-dbus-next python3-jeepney dbus-tests gir1.2-glib-2.0 python3-cryptography polkitd procps openssl faketime golang-go golang-github-nats-io-go-nats-dev
-    qdbus-qt5 d-feet xvfb python3-pyatspi at-spi2-core"
+    qdbus-qt5 d-feet xvfb python3-pyatspi at-spi2-core zsh fish"
 # Clients and daemons that tests run and nobody wants installed for that: they would start services, take over the
 # network or /etc/resolv.conf. They are unpacked below CBUS_UNPACKED, with what they need and is not there.
 UNPACKED_PACKAGES="bluez iio-sensor-proxy libnotify-bin network-manager ofono-scripts power-profiles-daemon systemd-resolved udisks2
