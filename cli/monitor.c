@@ -4,7 +4,7 @@
  *
  * One line a signal: time (of arrival here), machine, sender, path, interface.member, body as busctl prints
  * it; with --json one object a line. Rules are match rules over what the machine's own bus would show; a
- * signal is shown that fits any of them.
+ * signal is shown that fits any of them. The proxy's bus is asked for no more than that (cli/listen.c).
  *
  * What is missing is told, too: signals that the proxy had to drop, machines that go and come back, the proxy
  * leaving the bus. Silence then means that nothing happened. Machines that are pinned while it runs are
@@ -16,6 +16,7 @@
 
 #include "cli/bus.h"
 #include "cli/json.h"
+#include "cli/listen.h"
 #include "cli/remote_signal.h"
 #include "cli/select.h"
 
@@ -26,6 +27,7 @@ typedef struct {
     CbusFleet fleet;
     const CbusFleetOptions *options;
     GPtrArray *rules;
+    CbusListening *listening;
     GMainLoop *loop;
     gboolean asking, again;
     CbusExit status;
@@ -44,9 +46,10 @@ print_line(Monitor *monitor, const char *text)
     }
 }
 
-/* Something that is no signal but explains missing ones. KEY: of the JSON object. */
+/* Something that is no signal but explains missing ones. KEY: of the JSON object, where it has VALUE. */
 static void
-print_notice(Monitor *monitor, const CbusRosterMachine *machine, const char *key, const char *text)
+print_notice(Monitor *monitor, const CbusRosterMachine *machine, const char *key, const char *text,
+             GVariant *value)
 {
     gint64 now = g_get_real_time();
     g_autofree char *line = NULL;
@@ -61,7 +64,7 @@ print_notice(Monitor *monitor, const CbusRosterMachine *machine, const char *key
         g_string_append(out, ",\"name\":");
         cbus_json_append_string(out, machine->name);
         g_string_append_printf(out, ",\"%s\":", key);
-        cbus_json_append_string(out, text);
+        cbus_json_append_value(out, value);
         g_string_append_c(out, '}');
         line = g_string_free(out, FALSE);
     } else {
@@ -92,6 +95,8 @@ take_roster(Monitor *monitor, GVariant *answer)
     g_ptr_array_unref(monitor->fleet.roster);
     monitor->fleet.machines = g_steal_pointer(&machines);
     monitor->fleet.roster = g_steal_pointer(&roster);
+    cbus_listening_set(monitor->listening,
+                       cbus_listen_rules_for_signals(monitor->fleet.machines, monitor->rules));
 }
 
 static void
@@ -126,19 +131,21 @@ static void
 machine_changed(Monitor *monitor, const CbusRosterMachine *machine, GVariant *body)
 {
     g_autoptr(GVariant) changed = NULL;
-    const char *interface, *state;
-    guint64 lost;
+    g_autoptr(GVariant) state = NULL, lost = NULL;
+    const char *interface;
 
     if (!g_variant_is_of_type(body, G_VARIANT_TYPE("(sa{sv}as)")))
         return;
     g_variant_get(body, "(&s@a{sv}as)", &interface, &changed, NULL);
-    if (g_variant_lookup(changed, "SignalsLost", "t", &lost)) {
-        g_autofree char *text = g_strdup_printf("%" G_GUINT64_FORMAT " in all", lost);
+    lost = g_variant_lookup_value(changed, "SignalsLost", G_VARIANT_TYPE_UINT64);
+    if (lost != NULL) {
+        g_autofree char *text = g_strdup_printf("%" G_GUINT64_FORMAT " in all", g_variant_get_uint64(lost));
 
-        print_notice(monitor, machine, "lost", text);
+        print_notice(monitor, machine, "lost", text, lost);
     }
-    if (g_variant_lookup(changed, "State", "&s", &state))
-        print_notice(monitor, machine, "state", state);
+    state = g_variant_lookup_value(changed, "State", G_VARIANT_TYPE_STRING);
+    if (state != NULL)
+        print_notice(monitor, machine, "state", g_variant_get_string(state, NULL), state);
     ask_roster(monitor);
 }
 
@@ -195,6 +202,30 @@ on_closed(GDBusConnection *connection, gboolean vanished, GError *error, gpointe
     g_main_loop_quit(monitor->loop);
 }
 
+static void
+on_refused(gpointer user_data)
+{
+    Monitor *monitor = user_data;
+
+    monitor->status = CBUS_EXIT_FAILED;
+    g_main_loop_quit(monitor->loop);
+}
+
+/* What RULE asks for that no signal here can be, or NULL: silence would look like peace. */
+static const char *
+impossible(const CbusMatchRule *rule)
+{
+    const char *type = cbus_match_rule_value(rule, "type"), *sender = cbus_match_rule_value(rule, "sender");
+
+    if (type != NULL && strcmp(type, "signal") != 0)
+        return "only signals are shown";
+    if (cbus_match_rule_value(rule, "destination") != NULL || cbus_match_rule_eavesdrops(rule))
+        return "signals to one receiver do not leave the machine";
+    if (sender != NULL && sender[0] == ':')
+        return "senders are shown by their well-known names";
+    return NULL;
+}
+
 static GPtrArray *
 read_rules(char **words)
 {
@@ -202,13 +233,14 @@ read_rules(char **words)
 
     for (; *words != NULL; words++) {
         g_autoptr(GError) error = NULL;
-        CbusMatchRule *rule = cbus_match_rule_parse(cbus_span(*words), &error);
+        g_autoptr(CbusMatchRule) rule = cbus_match_rule_parse(cbus_span(*words), &error);
+        const char *why = rule != NULL ? impossible(rule) : error->message;
 
-        if (rule == NULL) {
-            cbus_cli_complain("\"%s\": %s", *words, error->message);
+        if (why != NULL) {
+            cbus_cli_complain("\"%s\": %s", *words, why);
             return NULL;
         }
-        g_ptr_array_add(rules, rule);
+        g_ptr_array_add(rules, g_steal_pointer(&rule));
     }
     return g_steal_pointer(&rules);
 }
@@ -222,13 +254,15 @@ run(Monitor *monitor)
 
     monitor->loop = loop;
     closed = g_signal_connect(connection, "closed", G_CALLBACK(on_closed), monitor);
-    g_dbus_connection_signal_subscribe(connection, CBUS_PROXY_NAME, NULL, NULL, NULL, NULL,
-                                       G_DBUS_SIGNAL_FLAGS_NONE, on_signal, monitor, NULL);
+    monitor->listening = cbus_listening_new(connection, on_signal, on_refused, monitor);
+    cbus_listening_set(monitor->listening,
+                       cbus_listen_rules_for_signals(monitor->fleet.machines, monitor->rules));
     g_dbus_connection_signal_subscribe(connection, "org.freedesktop.DBus", "org.freedesktop.DBus",
                                        "NameOwnerChanged", NULL, CBUS_PROXY_NAME, G_DBUS_SIGNAL_FLAGS_NONE,
                                        on_owner, monitor, NULL);
     ask_roster(monitor);
     g_main_loop_run(loop);
+    g_clear_pointer(&monitor->listening, cbus_listening_free);
     g_signal_handler_disconnect(connection, closed);
 }
 

@@ -2,10 +2,11 @@
  *
  *     cbus wait org.freedesktop.systemd1 /org/freedesktop/systemd1/unit/ssh_2eservice ActiveState active
  *
- * By signals, not polling: it listens first and reads then, so nothing falls between. What is read again, and
- * when: the property when PropertiesChanged invalidates it; everything of a machine that comes back, whose
- * services change, or that says that the object appeared. An object that does not exist yet, or a machine
- * that is away, is no failure before the time is up: waiting for it is the point.
+ * By signals, not polling: it listens first and reads then, so nothing falls between (cli/listen.c). What is
+ * read again, and when: the property when PropertiesChanged invalidates it, when the service has another
+ * owner (what a restart changes, no signal tells) or says that the object appeared; and everything of a
+ * machine that comes back or whose services change. An object that does not exist yet, or a machine that is
+ * away, is no failure before the time is up: waiting for it is the point.
  *
  * VALUE is compared with a string as it is, with anything else as busctl prints it ("true", "3", or with its
  * type: "as 1 \"x\""). Machines are reported as they get there (cli/report.c); when the time is up the others
@@ -13,6 +14,7 @@
 #include "cli/cli.h"
 
 #include "cli/bus.h"
+#include "cli/listen.h"
 #include "cli/member.h"
 #include "cli/remote_signal.h"
 #include "cli/report.h"
@@ -161,6 +163,20 @@ object_changed(Wait *wait, guint index, const CbusSignal *signal)
         ask(wait, index);
 }
 
+/* TRUE if the machine's bus says that the service has come. */
+static gboolean
+is_new_owner(const Wait *wait, const CbusSignal *signal)
+{
+    const char *name, *owner;
+
+    if (strcmp(signal->sender, "org.freedesktop.DBus") != 0 ||
+        strcmp(signal->member, "NameOwnerChanged") != 0 ||
+        !g_variant_is_of_type(signal->body, G_VARIANT_TYPE("(sss)")))
+        return FALSE;
+    g_variant_get(signal->body, "(&s&s&s)", &name, NULL, &owner);
+    return strcmp(name, wait->destination) == 0 && owner[0] != '\0';
+}
+
 static void
 on_signal(GDBusConnection *connection, const char *sender, const char *path, const char *interface,
           const char *member, GVariant *body, gpointer user_data)
@@ -178,10 +194,13 @@ on_signal(GDBusConnection *connection, const char *sender, const char *path, con
         ask(wait, index); /* it came, it went, or its services changed */
         return;
     }
-    if (!cbus_signal_read(&signal, wait->fleet.machines, path, interface, member, body) ||
-        strcmp(signal.sender, wait->destination) != 0)
+    if (!cbus_signal_read(&signal, wait->fleet.machines, path, interface, member, body))
         return;
-    if (strcmp(member, "InterfacesAdded") == 0)
+    if (is_new_owner(wait, &signal))
+        ask(wait, index);
+    else if (strcmp(signal.sender, wait->destination) != 0)
+        return;
+    else if (strcmp(member, "InterfacesAdded") == 0)
         ask(wait, index);
     else
         object_changed(wait, index, &signal);
@@ -202,24 +221,25 @@ on_closed(GDBusConnection *connection, gboolean vanished, GError *error, gpointe
 }
 
 static void
+on_refused(gpointer user_data)
+{
+    g_main_loop_quit(((Wait *)user_data)->loop);
+}
+
+static void
 run(Wait *wait)
 {
-    static const char *const interfaces[] = {"org.freedesktop.DBus.Properties",
-                                             "org.freedesktop.DBus.ObjectManager"};
     GDBusConnection *connection = wait->fleet.connection;
+    g_autoptr(CbusListening) listening = cbus_listening_new(connection, on_signal, on_refused, wait);
     guint timer = g_timeout_add((guint)ceil(wait->options.timeout * 1000), on_timeout, wait);
     gulong closed = g_signal_connect(connection, "closed", G_CALLBACK(on_closed), wait);
-    guint ids[G_N_ELEMENTS(interfaces)];
 
-    for (guint i = 0; i < G_N_ELEMENTS(interfaces); i++)
-        ids[i] = g_dbus_connection_signal_subscribe(connection, CBUS_PROXY_NAME, interfaces[i], NULL, NULL,
-                                                    NULL, G_DBUS_SIGNAL_FLAGS_NONE, on_signal, wait, NULL);
+    cbus_listening_set(listening, cbus_listen_rules_for_property(wait->fleet.machines, wait->destination,
+                                                                 wait->path, wait->member.interface));
     for (guint i = 0; i < wait->fleet.machines->len; i++)
         ask(wait, i);
     g_main_loop_run(wait->loop);
     wait->over = TRUE;
-    for (guint i = 0; i < G_N_ELEMENTS(interfaces); i++)
-        g_dbus_connection_signal_unsubscribe(connection, ids[i]);
     g_source_remove(timer);
     g_signal_handler_disconnect(connection, closed);
 }

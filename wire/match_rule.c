@@ -227,6 +227,12 @@ cbus_match_rule_free(CbusMatchRule *rule)
     g_free(rule);
 }
 
+const char *
+cbus_match_rule_value(const CbusMatchRule *rule, const char *key)
+{
+    return value_of(rule, find_key(cbus_span(key)));
+}
+
 gboolean
 cbus_match_rule_eavesdrops(const CbusMatchRule *rule)
 {

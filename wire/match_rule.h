@@ -17,6 +17,8 @@ CbusMatchRule *cbus_match_rule_parse(CbusSpan text, GError **error) G_GNUC_WARN_
 void cbus_match_rule_free(CbusMatchRule *rule);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CbusMatchRule, cbus_match_rule_free)
 
+/* The value of KEY as the specification spells it ("sender", "arg0"), or NULL. */
+const char *cbus_match_rule_value(const CbusMatchRule *rule, const char *key);
 /* TRUE if it asks for messages that are meant for others. */
 gboolean cbus_match_rule_eavesdrops(const CbusMatchRule *rule);
 /* TRUE if both ask for the same, however they are spelt: RemoveMatch takes away such a rule. */

@@ -2,12 +2,13 @@
 import json
 import os
 import select
+import signal
 import time
 
 import pytest
 
 from fleet import Fleet
-from stack import TEST
+from stack import NAME, ROOT, TEST, Client, escape, wait_for
 
 ONE = "com.example.One"
 OBJECT = "/com/example/Test"
@@ -86,6 +87,61 @@ def test_machines_and_rules_narrow_it(fleet, monitor):
     assert "web1" not in seen.text and "/wrong" not in seen.text
 
 
+def match_rules(fleet, process):
+    """What the session bus has to deliver to a process, as the bus has noted it down."""
+    def call(member, *args):
+        return fleet.client.call("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", member, *args)[0]
+
+    names = [name for name in call("ListNames") if name.startswith(":") and call("GetConnectionUnixProcessID", "(s)", name) == process.pid]
+    rules = fleet.client.call("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus.Debug.Stats", "GetAllMatchRules")[0]
+    return [rule for rule in rules[names[0]] if f"sender='{NAME}'" in rule]
+
+
+def test_the_session_bus_is_asked_for_nothing_else(fleet, monitor):
+    seen = monitor("--nkeys", "db1", f"sender='{ONE}',path='{OBJECT}',member='Emitted'")
+    rules = match_rules(fleet, seen.process)
+    local = f"{ROOT}/{fleet.db1.nkey}"
+    # The machines there are, the state of this one, and the signal.
+    assert len(rules) == 3 and sum(f"path='{ROOT}'" in rule for rule in rules) == 1
+    assert sum(f"path='{local}'" in rule and f"arg0='{NAME}1.Machine'" in rule for rule in rules) == 1
+    assert sum(f"path='{local}/{escape(ONE)}{OBJECT}'" in rule and "member='Emitted'" in rule for rule in rules) == 1
+
+
+def test_a_machine_that_is_pinned_meanwhile_is_included(fleet, monitor):
+    seen = monitor("member='Emitted'")
+    before = fleet.known_machines.read_text()
+    assert not any(fleet.stray.nkey in rule for rule in match_rules(fleet, seen.process))
+    fleet.known_machines.write_text(before + f"{fleet.stray.nkey} stray1\n")
+    try:
+        wait_for(lambda: any(fleet.stray.nkey in rule for rule in match_rules(fleet, seen.process)), "a rule for it")
+        fleet.cbus("invoke", ONE, OBJECT, "Emit", "o", "/from/stray", "--nkeys", fleet.stray.nkey)
+        seen.until(lambda: f"stray1 {ONE} {OBJECT} {TEST}.Emitted o \"/from/stray\"" in seen.text)
+    finally:
+        fleet.known_machines.write_text(before)
+    wait_for(lambda: not any(fleet.stray.nkey in rule for rule in match_rules(fleet, seen.process)), "the rule to go")
+
+
+def test_lost_signals_are_told(fleet, monitor):
+    """The session bus takes nothing for a while, and the proxy keeps no more than 32 MiB of signals."""
+    rule = f"path='{OBJECT}'"
+    seen, told = monitor(rule), monitor(rule, "--json")
+    machine = Client(fleet.db1.bus.address)
+    fleet.session.process.send_signal(signal.SIGSTOP)
+    try:
+        for _ in range(48):
+            machine.call(ONE, f"{OBJECT}/child", TEST, "Emit", "(o)", f"/{'x' * (1 << 20)}")
+        wait_for(lambda: "signals of a machine are dropped" in fleet.proxy.log(), "signals to be dropped")
+    finally:
+        fleet.session.process.send_signal(signal.SIGCONT)
+        machine.close()
+    seen.until(lambda: "db1 -- lost: " in seen.text and seen.text.endswith("\n"))
+    told.until(lambda: '"lost"' in told.text and told.text.endswith("\n"))
+    line = next(json.loads(line) for line in told.lines() if '"lost"' in line)
+    assert line.pop("time").endswith("Z") and line.pop("lost") > 0
+    assert line == {"nkey": fleet.db1.nkey, "name": "db1"}
+    assert fleet.db1.property("SignalsLost") > 0 and fleet.property("SignalsLost") == 0
+
+
 def test_a_machine_that_goes_is_told(fleet, monitor):
     seen = monitor("member='Emitted'")
     fleet.db1.agent.terminate()
@@ -95,6 +151,31 @@ def test_a_machine_that_goes_is_told(fleet, monitor):
     fleet.wait_machine(fleet.db1, True)
 
 
-def test_a_rule_that_is_none_is_2(fleet):
-    result = fleet.cbus("monitor", "interface=")
-    assert result.returncode == 2 and "interface=" in result.stderr
+@pytest.mark.parametrize("rule", ["interface=", "type='method_call'", "sender=':1.5'", "eavesdrop='true'", "destination='a.b'"])
+def test_a_rule_that_no_signal_fits_is_2(fleet, rule):
+    result = fleet.cbus("monitor", rule)
+    assert result.returncode == 2 and rule in result.stderr
+
+
+def test_a_proxy_that_leaves_and_comes_back_is_told(fleet, monitor):
+    seen = monitor("member='Emitted'")
+    fleet.proxy.terminate()
+    line = seen.process.stderr.readline()
+    assert "left the bus" in line
+    fleet.start_proxy()
+    assert "again" in seen.process.stderr.readline()
+    fleet.wait_machine(fleet.db1, True)
+    seen.text = ""
+    fleet.cbus("invoke", ONE, OBJECT, "Emit", "o", "/after/all", "--nkeys", "db1")
+    seen.until(lambda: "/after/all" in seen.text)
+
+
+def test_without_a_reader_or_a_bus_it_ends(fleet):
+    process = fleet.start_cbus("monitor", "--unpinned")
+    process.stdout.close()
+    def ended():
+        fleet.cbus("invoke", ONE, OBJECT, f"{TEST}.Emit", "o", "/nudge", "--nkeys", "web1")
+        return process.poll() is not None
+    wait_for(ended, "it to end")
+    process.stderr.close()
+    assert process.returncode != 0

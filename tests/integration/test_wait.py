@@ -1,5 +1,7 @@
 """cbus wait: until a property has a value, by signals."""
+import contextlib
 import json
+import subprocess
 
 import pytest
 from gi.repository import GLib
@@ -68,6 +70,45 @@ def test_a_machine_that_comes_later_counts(fleet):
     fleet.web2.start_agent()
     out, err = process.communicate(timeout=25)
     assert process.returncode == 0, err
+
+
+def test_a_service_that_comes_back_with_the_value_counts(fleet):
+    """What a new process has, no signal tells; and the service can be activated, so that the machine always lists it."""
+    def call(member, *args):
+        return fleet.client.call(NAME, f"{ROOT}/{fleet.nkey}/{escape('com.example.Lazy')}{OBJECT}", *member, *args)
+
+    call(("org.freedesktop.DBus.Properties", "Set"), "(ssv)", TEST, "Level", GLib.Variant("u", 9))
+    process = fleet.start_cbus("wait", "com.example.Lazy", OBJECT, f"{TEST}.Level", "1", "--nkeys", "web1", "--timeout", "20")
+    listening(fleet, process)
+    with pytest.raises(GLib.Error):
+        call((TEST, "Crash"))
+    assert process.poll() is None
+    call((TEST, "Flags"))
+    out, err = process.communicate(timeout=10)
+    assert (process.returncode, err) == (0, "") and "u 1" in out
+
+
+def test_nothing_falls_between_reading_and_listening(fleet):
+    """The value comes at any moment of the beginning, and goes again later: it has to be seen."""
+    for number in range(30):
+        process = fleet.start_cbus("wait", ONE, OBJECT, f"{TEST}.Level", str(number + 100), "--nkeys", "web1,web2", "--timeout", "10")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(number / 1000)  # cbus takes about 20 ms to begin
+        for nkey in (fleet.nkey, fleet.web2.nkey):
+            set_level(fleet, nkey, number + 100)
+        out, err = process.communicate(timeout=15)
+        assert (process.returncode, err) == (0, ""), number
+
+
+def test_it_listens_to_its_property_alone(fleet):
+    process = fleet.start_cbus("wait", ONE, OBJECT, f"{TEST}.Level", "7", "--nkeys", "web1", "--timeout", "20")
+    listening(fleet, process)
+    rules = fleet.client.call("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus.Debug.Stats", "GetAllMatchRules")[0]
+    own = [rule for rules in rules.values() for rule in rules if f"sender='{NAME}'" in rule]
+    assert len(own) == 4 and all(f"{ROOT}/{fleet.nkey}" in rule for rule in own)
+    set_level(fleet, fleet.nkey, 7)
+    assert process.wait(10) == 0
+    process.communicate()
 
 
 def test_words_that_are_wrong_are_2(fleet):
