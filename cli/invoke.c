@@ -69,20 +69,30 @@ list_names(const GPtrArray *machines)
     return g_string_free(out, FALSE);
 }
 
+/* Asks on the terminal, wherever standard error goes. */
+static gboolean
+ask_back(const GPtrArray *machines, const CbusMember *member)
+{
+    FILE *terminal = isatty(STDERR_FILENO) ? stderr : fopen("/dev/tty", "we");
+    g_autofree char *names = list_names(machines);
+    char answer[16] = "";
+
+    if (terminal == NULL)
+        return FALSE;
+    fprintf(terminal, "Call %s.%s on %u machines (%s)? [y/N] ", member->interface, member->name,
+            machines->len, names);
+    fflush(terminal);
+    if (terminal != stderr)
+        fclose(terminal);
+    return fgets(answer, sizeof answer, stdin) != NULL && (answer[0] == 'y' || answer[0] == 'Y');
+}
+
 /* TRUE: go on. */
 static gboolean
 confirm(const Options *options, const GPtrArray *machines, const CbusMember *member)
 {
-    g_autofree char *names = NULL;
-    char answer[16] = "";
-
     if (options->yes || machines->len < 2 || is_plain_read(member) || !isatty(STDIN_FILENO) ||
-        !isatty(STDERR_FILENO))
-        return TRUE;
-    names = list_names(machines);
-    g_printerr("Call %s.%s on %u machines (%s)? [y/N] ", member->interface, member->name, machines->len,
-               names);
-    if (fgets(answer, sizeof answer, stdin) != NULL && (answer[0] == 'y' || answer[0] == 'Y'))
+        ask_back(machines, member))
         return TRUE;
     cbus_cli_complain("nothing was called");
     return FALSE;

@@ -62,42 +62,64 @@ finish(Listing *listing)
     g_main_loop_quit(listing->loop);
 }
 
-/* TRUE if a machine, its name, state or reason differs from the last time. */
+/* TRUE if what NOW says (transfer full) was not shown last. */
 static gboolean
-news(Listing *listing)
+is_news(Listing *listing, char *now)
+{
+    gboolean news = g_strcmp0(now, listing->shown) != 0;
+
+    g_free(listing->shown);
+    listing->shown = now;
+    return news;
+}
+
+/* What makes a listing news in a log, where ages are none: a machine, its name, state or reason. */
+static char *
+states(const GPtrArray *roster)
 {
     GString *now = g_string_new(NULL);
 
-    for (guint i = 0; i < listing->roster->len; i++) {
-        const CbusRosterMachine *machine = listing->roster->pdata[i];
+    for (guint i = 0; i < roster->len; i++) {
+        const CbusRosterMachine *machine = roster->pdata[i];
 
         g_string_append_printf(now, "%s %s %s %s\n", machine->nkey, machine->name, machine->state,
                                machine->last_error);
     }
-    if (g_strcmp0(now->str, listing->shown) == 0) {
-        g_string_free(now, TRUE);
-        return FALSE;
-    }
-    g_free(listing->shown);
-    listing->shown = g_string_free(now, FALSE);
-    return TRUE;
+    return g_string_free(now, FALSE);
 }
 
-/* The roster: on a terminal in place, else if it is news. */
+/* The roster, or why there is none: in place on a terminal that can, else if it is news. */
 static void
 show(Listing *listing)
 {
-    gboolean terminal = isatty(STDOUT_FILENO);
-    g_autofree char *text = listing->json ? cbus_roster_json(listing->roster)
-                                          : cbus_roster_table(listing->roster, g_get_real_time());
+    gboolean in_place = !listing->json && isatty(STDOUT_FILENO) && g_strcmp0(g_getenv("TERM"), "dumb") != 0;
+    const char *home = in_place ? HOME : "";
+    gboolean news;
 
-    /* In a log, ages are no news. */
-    if (!terminal && !news(listing))
+    if (listing->roster == NULL) {
+        gboolean absent = cbus_bus_has_no_proxy(listing->error);
+        g_autofree char *why = g_strdup(absent ? "there is no cbus-proxy" : listing->error->message);
+
+        if (!is_news(listing, g_strdup(why)))
+            return;
+        if (in_place)
+            g_print("%s", home);
+        fflush(stdout);
+        cbus_cli_complain("%s: waiting for it", why);
         return;
-    if (listing->json)
+    }
+    news = is_news(listing, states(listing->roster));
+    if (!in_place && !news)
+        return;
+    if (listing->json) {
+        g_autofree char *text = cbus_roster_json(listing->roster);
+
         fputs(text, stdout);
-    else
-        g_print("%s%s", terminal ? HOME : "", text);
+    } else {
+        g_autofree char *text = cbus_roster_table(listing->roster, g_get_real_time());
+
+        g_print("%s%s", home, text);
+    }
     if (fflush(stdout) != 0)
         finish(listing);
 }
@@ -128,6 +150,8 @@ take_error(Listing *listing, GError *error)
         return;
     }
     g_clear_pointer(&listing->roster, g_ptr_array_unref);
+    if (listing->watch)
+        show(listing);
     /* Without an owner, its coming is a signal; an owner without objects registers them any moment now. */
     if (!cbus_bus_has_no_proxy(error) && listing->retry == 0)
         ask_in(listing, RETRY_MS);

@@ -36,6 +36,21 @@ struct _CbusReport {
     GString *failures; /* names */
 };
 
+static void
+show_progress(const CbusReport *report)
+{
+    if (report->live && report->answered < report->machines->len)
+        g_printerr(CLEAR "%u of %u %s", report->answered, report->machines->len,
+                   report->kind == CBUS_REPORT_WAIT ? "got there" : "answered");
+}
+
+static void
+hide_progress(const CbusReport *report)
+{
+    if (report->live)
+        g_printerr(CLEAR);
+}
+
 CbusReport *
 cbus_report_new(CbusReportKind kind, const CbusFleetOptions *options, const GPtrArray *machines,
                 const CbusFleetCall *call)
@@ -53,6 +68,7 @@ cbus_report_new(CbusReportKind kind, const CbusFleetOptions *options, const GPtr
     report->one_terminal = isatty(STDOUT_FILENO) && isatty(STDERR_FILENO);
     report->texts = g_new0(char *, machines->len);
     report->failures = g_string_new(NULL);
+    show_progress(report);
     return report;
 }
 
@@ -135,20 +151,6 @@ object(const CbusReport *report, const CbusRosterMachine *machine, GVariant *val
     }
     g_string_append_c(out, '}');
     return g_string_free(out, FALSE);
-}
-
-static void
-show_progress(const CbusReport *report)
-{
-    if (report->live && report->answered < report->machines->len)
-        g_printerr(CLEAR "%u of %u answered", report->answered, report->machines->len);
-}
-
-static void
-hide_progress(const CbusReport *report)
-{
-    if (report->live)
-        g_printerr(CLEAR);
 }
 
 static void

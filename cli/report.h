@@ -5,6 +5,7 @@
 typedef enum {
     CBUS_REPORT_VALUE, /* the answer is one variant: show what is in it */
     CBUS_REPORT_BODY,  /* show all values of the answer */
+    CBUS_REPORT_WAIT,  /* as VALUE, of machines that got there */
 } CbusReportKind;
 
 typedef struct _CbusReport CbusReport;

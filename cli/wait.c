@@ -269,7 +269,7 @@ wait_for_value(Wait *wait)
     const CbusFleetCall call = {.destination = wait->destination, .path = wait->path};
     guint n = wait->fleet.machines->len;
     g_autoptr(CbusReport) report =
-        cbus_report_new(CBUS_REPORT_VALUE, &wait->options, wait->fleet.machines, &call);
+        cbus_report_new(CBUS_REPORT_WAIT, &wait->options, wait->fleet.machines, &call);
     g_autoptr(GMainLoop) loop = g_main_loop_new(NULL, FALSE);
     g_autofree gboolean *asking = g_new0(gboolean, n), *again = g_new0(gboolean, n);
     CbusExit status;

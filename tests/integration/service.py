@@ -36,6 +36,16 @@ XML = """<node>
     <signal name="Emitted"><arg type="o"/></signal>
   </interface>
 </node>"""
+# Two interfaces that have the same members.
+TWINS = """<node>
+  <interface name="com.example.Left">
+    <method name="Who"><arg type="s" direction="out"/></method>
+    <property name="Level" type="u" access="read"/><property name="Only" type="s" access="read"/>
+  </interface>
+  <interface name="com.example.Right">
+    <method name="Who"><arg type="s" direction="out"/></method><property name="Level" type="u" access="read"/>
+  </interface>
+</node>"""
 PATH = "/com/example/Test"
 
 
@@ -49,6 +59,14 @@ class Service:
         interface = Gio.DBusNodeInfo.new_for_xml(XML).interfaces[0]
         for path in (PATH, PATH + "/child", PATH + "/child/deeper"):
             connection.register_object(path, interface, self.on_call, self.on_get, self.on_set)
+        for twin in Gio.DBusNodeInfo.new_for_xml(TWINS).interfaces:
+            connection.register_object(PATH + "/twins", twin, self.on_twin, self.on_get_twin, None)
+
+    def on_twin(self, _connection, _sender, _path, interface, _method, _parameters, invocation):
+        invocation.return_value(GLib.Variant("(s)", (interface,)))
+
+    def on_get_twin(self, _connection, _sender, _path, _interface, name):
+        return GLib.Variant("u", self.level) if name == "Level" else GLib.Variant("s", "left alone")
 
     def on_get(self, _connection, _sender, _path, _interface, _name):
         return GLib.Variant("u", self.level)

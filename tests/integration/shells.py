@@ -4,15 +4,11 @@ bash and zsh read keys here as they do from a person; what their completion foun
 in. The command that is completed is a function of the shell which notes its arguments down. fish is asked what it would
 offer (complete -C), as its own tests do.
 """
-import contextlib
-import fcntl
 import os
 import pathlib
-import pty
-import select
 import subprocess
-import termios
-import time
+
+from terminal import Terminal
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 COMPLETIONS = TOP / "data" / "completions"
@@ -64,26 +60,15 @@ class Shell:
         rc = {"bash": BASHRC, "zsh": ZSHRC}[name].format(completions=COMPLETIONS, directory=directory)
         (self.directory / f".{name}rc").write_text(rc)
         argv = {"bash": ["bash", "--noprofile", "--rcfile", str(self.directory / ".bashrc"), "-i"], "zsh": ["zsh", "-d", "-i"]}[name]
-        self.terminal, child = pty.openpty()
-        termios.tcsetwinsize(child, (50, 250))
-        self.process = subprocess.Popen(argv, stdin=child, stdout=child, stderr=child, cwd=directory,
-                                        start_new_session=True,
-                                        env={**environment, "TERM": "xterm", "ZDOTDIR": str(directory), "HOME": str(directory)},
-                                        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
-        os.close(child)
+        self.terminal = Terminal(argv, {**environment, "ZDOTDIR": str(directory), "HOME": str(directory)}, cwd=directory)
         self.count = 0
         self.until_done()
 
     def until_done(self, keys=""):
         """Types KEYS and, on a line of its own, a command; returns when that has run: keys are taken one after another."""
         self.count += 1
-        os.write(self.terminal, f"{keys}\x01\x0becho done$(({self.count}+0))end\r".encode())
-        text, end = "", time.monotonic() + 20
-        while f"done{self.count}end" not in text:
-            assert time.monotonic() < end, text
-            if select.select([self.terminal], [], [], 0.1)[0]:
-                text += os.read(self.terminal, 65536).decode(errors="replace")
-        return text
+        self.terminal.type(f"{keys}\x01\x0becho done$(({self.count}+0))end\r")
+        self.terminal.until(f"done{self.count}end")
 
     def offers(self, line):
         """All that could stand at the end of LINE."""
@@ -98,10 +83,8 @@ class Shell:
         return self.arguments.read_text().splitlines()
 
     def close(self):
-        with contextlib.suppress(OSError):
-            os.close(self.terminal)
-        self.process.kill()
-        self.process.wait()
+        self.terminal.process.kill()
+        self.terminal.close()
 
 
 class Fish:

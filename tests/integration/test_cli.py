@@ -2,10 +2,13 @@
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import time
 
 import pytest
+from stack import wait_for
+from terminal import Terminal
 
 HERE = pathlib.Path(__file__).resolve().parent
 CBUS = pathlib.Path(os.environ.get("CBUS_BUILD", HERE.parents[1] / "build")).resolve() / "cli" / "cbus"
@@ -240,6 +243,59 @@ def test_watch_stays_and_shows_what_changes(roster):
     roster.daemon.terminate()
     assert process.wait(timeout=10) == 1
     process.communicate()
+
+
+def lines(process, count):
+    return "".join(process.stdout.readline() for _ in range(count))
+
+
+def test_watch_into_a_pipe_shows_a_listing_when_something_changed(roster):
+    process = roster.start("machines", "--watch")
+    assert len(lines(process, 4).splitlines()) == 4
+    # Ages, round trips and versions are no news.
+    roster.machine(WEB, RoundTrip=99, LastSeen=1, Version="9")
+    roster.machine(DB, Online=True, State="online", LastError="")
+    assert [line.split()[2] for line in lines(process, 4).splitlines()[1:3]] == ["online", "online"]
+    roster.order(own=False)
+    assert process.stderr.readline() == "cbus: there is no cbus-proxy: waiting for it\n"
+    roster.order(own=True)
+    assert "web1" in lines(process, 4)
+    roster.daemon.terminate()
+    assert process.wait(timeout=10) == 1
+    process.communicate()
+
+
+def on_terminal(bus, *words, **env):
+    return Terminal([CBUS, *words], {**os.environ, "LC_ALL": "C.UTF-8", "CBUS_BUS": bus.address, **env})
+
+
+def test_watch_on_a_terminal_is_in_place(roster):
+    home = "\033[H\033[2J"
+    running = on_terminal(roster, "machines", "--watch")
+    running.until("never")
+    assert running.text.startswith(home + "NAME") and "no line for UXYZ" in running.text
+    roster.machine(DB, Online=True, State="online", LastError="all is well")
+    running.until("all is well")
+    # And again without news, since ages grow; then without a proxy, in the place of what is not true any more.
+    shown = running.text.count(home)
+    wait_for(lambda: running.read() and running.text.count(home) > shown, "the next listing")
+    roster.order(own=False)
+    running.until("there is no cbus-proxy")
+    assert running.text.rindex(home) > running.text.rindex("web1")
+    running.type("\x03")
+    running.finish()
+    assert running.process.returncode == -signal.SIGINT
+
+
+def test_watch_as_json_or_on_a_dumb_terminal_is_a_log(roster):
+    for words, env in (["--json"], {}), ([], {"TERM": "dumb"}):
+        running = on_terminal(roster, "machines", "--watch", *words, **env)
+        running.until("UADATABASF")
+        roster.machine(DB, LastError="all is well " + "".join(words))
+        wait_for(lambda: running.read() and running.text.count(STRANGER[:10]) == 2, "the next listing")
+        assert "all is well" in running.text and "\033" not in running.text
+        running.type("\x03")
+        running.finish()
 
 
 def test_watch_and_wait_do_not_go_together(roster):

@@ -93,7 +93,8 @@ def test_paths(shell):
     # The levels in which there is no choice are passed at once.
     assert below <= shell.offers(f"cbus get {ONE} ") and "/com" not in shell.offers(f"cbus get {ONE} ")
     assert shell.completed(f"cbus get {ONE} /c") == ["get", ONE, OBJECT]
-    assert shell.offers(f"cbus get {ONE} {OBJECT}/") == {f"{OBJECT}/child", f"{OBJECT}/child/deeper"}
+    assert shell.offers(f"cbus get {ONE} {OBJECT}/") == {f"{OBJECT}/child", f"{OBJECT}/twins"}
+    assert shell.offers(f"cbus get {ONE} {OBJECT}/c") == {f"{OBJECT}/child", f"{OBJECT}/child/deeper"}
     assert shell.completed(f"cbus get {ONE} {OBJECT}/child/") == ["get", ONE, f"{OBJECT}/child/deeper"]
     assert shell.offers(f"cbus get {ONE} /no") == set()
 
@@ -105,6 +106,8 @@ def test_members(shell):
     offered = shell.offers(f"cbus invoke {ONE} {OBJECT} ")
     assert {"Echo", "Child", "Ping"} <= offered and "Level" not in offered
     assert shell.completed(f"cbus invoke {ONE} {OBJECT} Ec") == ["invoke", ONE, OBJECT, "Echo"]
+    # What two interfaces have is offered with each, and what one has alone.
+    assert shell.offers(f"cbus get {ONE} {OBJECT}/twins ") == {"com.example.Left.Level", "com.example.Right.Level", "Only"}
     assert shell.completed(f"cbus invoke {ONE} {OBJECT} Paths s") in (["invoke", ONE, OBJECT, "Paths", "soa{ov}"],
                                                                       ["invoke", ONE, OBJECT, "Paths", "s"])
     assert shell.completed(f"cbus invoke {ONE} {OBJECT} Fail ") == ["invoke", ONE, OBJECT, "Fail", "s"]

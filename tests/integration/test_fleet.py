@@ -1,7 +1,7 @@
 """cbus get and cbus invoke on several machines: what is asked, shown, and told by the exit status."""
 import json
 import os
-import pty
+import re
 import select
 import signal
 import subprocess
@@ -10,6 +10,7 @@ import time
 import pytest
 from fleet import CBUS, Fleet
 from stack import TEST, wait_for
+from terminal import Terminal
 
 ONE = "com.example.One"
 OBJECT = "/com/example/Test"
@@ -90,8 +91,32 @@ def test_json_arguments_need_no_signature(fleet):
 
 
 def test_an_ambiguous_member_lists_its_interfaces(fleet):
-    result = fleet.cbus("invoke", "org.freedesktop.DBus", "/org/freedesktop/DBus", "NoSuch", "--nkeys", "web1")
-    assert result.returncode == 1 and "NoSuch" in result.stderr
+    twins = f"{OBJECT}/twins"
+    for words in (["get", ONE, twins, "Level"], ["invoke", ONE, twins, "Who"], ["wait", ONE, twins, "Level", "1"]):
+        result = fleet.cbus(*words, "--nkeys", "web1")
+        assert (result.returncode, result.stdout) == (2, "")
+        assert f"com.example.Left.{words[3]}, com.example.Right.{words[3]}" in result.stderr
+    for side in ("Left", "Right"):
+        result = fleet.cbus("invoke", ONE, twins, f"com.example.{side}.Who", "--nkeys", "web1")
+        assert result.returncode == 0 and f's "com.example.{side}"' in result.stdout
+    # Only one of them has this.
+    assert 's "left alone"' in fleet.cbus("get", ONE, twins, "Only", "--nkeys", "web1").stdout
+
+
+def test_a_member_that_there_is_not_is_1_and_named(fleet):
+    result = fleet.cbus("invoke", ONE, OBJECT, "NoSuch", "--nkeys", "web1")
+    assert (result.returncode, result.stdout) == (1, "") and "NoSuch" in result.stderr and "web1" in result.stderr
+
+
+def test_a_beginning_of_several_nkeys_is_2(fleet):
+    common = os.path.commonprefix([fleet.nkey, fleet.web2.nkey])
+    result = fleet.cbus("get", ONE, OBJECT, "Level", "--nkeys", common)
+    # Four characters are no beginning, even of one alone.
+    assert result.returncode == (2 if len(common) >= 5 else 3)
+    assert fleet.cbus("get", ONE, OBJECT, "Level", "--nkeys", fleet.nkey[:4]).returncode == 3
+    unique = fleet.nkey[:max(len(os.path.commonprefix([fleet.nkey, other])) for other in
+                             (fleet.web2.nkey, fleet.db1.nkey, fleet.stray.nkey, fleet.gone)) + 5]
+    assert fleet.cbus("get", ONE, OBJECT, "Level", "--nkeys", unique).returncode == 0
 
 
 @pytest.mark.parametrize("words", [
@@ -149,6 +174,38 @@ def test_fail_fast_asks_no_further_machine(fleet):
     assert "too far" not in notes(fleet)
 
 
+def test_fail_fast_ends_what_a_batch_began(fleet):
+    result = fleet.cbus("invoke", "--fail-fast", "--batch", "2", "--nkeys", "gone1,web1,web2,db1", ONE, OBJECT, f"{TEST}.Notify", "s", "two")
+    assert result.returncode == 1 and result.stdout.count("NotAsked") == 2
+    assert "two" in notes(fleet) and "two" not in notes(fleet, "web2") + notes(fleet, "db1")
+
+
+def order(fleet, *words):
+    """The machines as their blocks come, while web2 hangs; and the seconds until the first."""
+    fleet.web2.agent.process.send_signal(signal.SIGSTOP)
+    try:
+        start = time.monotonic()
+        process = fleet.start_cbus("get", ONE, OBJECT, f"{TEST}.Level", "--nkeys", "web2,web1,db1", "--timeout", "1", *words)
+        first = process.stdout.readline()
+        seconds = time.monotonic() - start
+        rest, _ = process.communicate(timeout=20)
+    finally:
+        fleet.web2.agent.process.send_signal(signal.SIGCONT)
+    fleet.wait_machine(fleet.web2, True)
+    return list(blocks(first + rest)), seconds
+
+
+def test_a_batch_is_as_many_as_it_says_and_order_is_kept(fleet):
+    assert order(fleet)[0][-1] == "web2"
+    names, seconds = order(fleet, "--ordered")
+    assert names == ["web2", "web1", "db1"] and seconds > 0.9
+    # One at a time: nobody is asked while web2 is waited for. Two: web1 and db1 share the other place.
+    names, seconds = order(fleet, "--batch", "1")
+    assert names == ["web2", "web1", "db1"] and seconds > 0.9
+    names, seconds = order(fleet, "--batch", "2")
+    assert names == ["web1", "db1", "web2"] and seconds < 0.9
+
+
 def test_batches_reach_everybody(fleet):
     result = fleet.cbus("invoke", "--batch", "1", "--nkeys", "web1,web2,db1", ONE, OBJECT, "Notify", "s", "batch")
     assert result.returncode == 0
@@ -156,61 +213,77 @@ def test_batches_reach_everybody(fleet):
     assert all("batch" in notes(fleet, name) for name in ("web1", "web2", "db1"))
 
 
-class Terminal:
-    """cbus on a terminal of its own."""
+def terminal(fleet, *words, **kwargs):
+    """cbus on a terminal."""
+    environment = {**os.environ, "LC_ALL": "C.UTF-8", "CBUS_BUS": fleet.session.address, "TERM": "xterm", "NO_COLOR": "",
+                   **kwargs.pop("env", {})}
+    return Terminal([CBUS, *words], environment, **kwargs)
 
-    def __init__(self, fleet, *words):
-        self.parent, child = pty.openpty()
-        self.process = subprocess.Popen([CBUS, *words], stdin=child, stdout=child, stderr=child, start_new_session=True,
-                                        env={**os.environ, "LC_ALL": "C.UTF-8", "CBUS_BUS": fleet.session.address, "TERM": "xterm",
-                                             "NO_COLOR": ""})
-        os.close(child)
-        self.text = ""
 
-    def read_until(self, word=None, timeout=15):
-        end = time.monotonic() + timeout
-        while word is None or word not in self.text:
-            assert time.monotonic() < end, self.text
-            if select.select([self.parent], [], [], 0.1)[0]:
-                try:
-                    data = os.read(self.parent, 4096)
-                except OSError:  # the other side is closed
-                    data = b""
-                if not data:
-                    break
-                self.text += data.decode(errors="replace")
-        return self.text
-
-    def finish(self):
-        self.read_until()
-        os.close(self.parent)
-        return self.process.wait(10)
+def ask_to_notify(fleet, note, nkeys="web1,web2", **kwargs):
+    asked = terminal(fleet, "invoke", ONE, OBJECT, "Notify", "s", note, "--nkeys", nkeys, **kwargs)
+    asked.until("[y/N]")
+    return asked
 
 
 def test_a_terminal_is_asked_before_several_machines_are_changed(fleet):
-    terminal = Terminal(fleet, "invoke", ONE, OBJECT, "Notify", "s", "asked", "--nkeys", "web1,web2")
-    terminal.read_until("[y/N]")
-    assert "2 machines (web1, web2)" in terminal.text
-    os.write(terminal.parent, b"n\n")
-    assert terminal.finish() == 1 and "asked" not in notes(fleet)
-    terminal = Terminal(fleet, "invoke", ONE, OBJECT, "Notify", "s", "asked", "--nkeys", "web1,web2")
-    terminal.read_until("[y/N]")
-    os.write(terminal.parent, b"y\n")
-    assert terminal.finish() == 0 and "asked" in notes(fleet)
+    for keys in ("n\r", "\r", "\x04"):  # the last is the end of input
+        asked = ask_to_notify(fleet, "refused")
+        assert f"Call {TEST}.Notify on 2 machines (web1, web2)?" in asked.text
+        asked.type(keys)
+        assert asked.finish() == 1 and "nothing was called" in asked.text and "refused" not in notes(fleet)
+    asked = ask_to_notify(fleet, "agreed")
+    asked.type("y\r")
+    assert asked.finish() == 0 and "agreed" in notes(fleet) and "agreed" in notes(fleet, "web2")
 
 
-def test_yes_and_plain_reads_are_not_asked(fleet):
-    terminal = Terminal(fleet, "invoke", "--yes", ONE, OBJECT, "Notify", "s", "yes", "--nkeys", "web1,web2")
-    assert terminal.finish() == 0 and "[y/N]" not in terminal.text
-    terminal = Terminal(fleet, "invoke", ONE, OBJECT, "org.freedesktop.DBus.Peer.Ping", "--nkeys", "web1,web2")
-    assert terminal.finish() == 0 and "[y/N]" not in terminal.text
+def test_the_question_reaches_the_terminal_wherever_the_output_goes(fleet):
+    asked = ask_to_notify(fleet, "hidden", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    asked.type("n\r")
+    assert asked.finish() == 1 and "hidden" not in notes(fleet)
+
+
+def test_yes_plain_reads_and_one_machine_are_not_asked(fleet):
+    for words in (["--yes", ONE, OBJECT, "Notify", "s", "yes", "--nkeys", "web1,web2"],
+                  [ONE, OBJECT, "org.freedesktop.DBus.Peer.Ping", "--nkeys", "web1,web2"],
+                  [ONE, OBJECT, "org.freedesktop.DBus.Properties.GetAll", "s", TEST, "--nkeys", "web1,web2"],
+                  [ONE, OBJECT, "Notify", "s", "one", "--nkeys", "web1"]):
+        running = terminal(fleet, "invoke", *words)
+        assert running.finish() == 0 and "[y/N]" not in running.text
+    # A method that is called Get is none that can change nothing, and a script is not asked.
+    asked = terminal(fleet, "invoke", ONE, OBJECT, f"{TEST}.Get", "--nkeys", "web1,web2")
+    asked.until("[y/N]")
+    asked.type("n\r")
+    assert asked.finish() == 1
+    assert fleet.cbus("invoke", ONE, OBJECT, "Notify", "s", "script", "--nkeys", "web1,web2").returncode == 0
 
 
 def test_a_terminal_has_colour_and_a_line_that_counts(fleet):
-    terminal = Terminal(fleet, "get", ONE, OBJECT, "Level")
-    assert terminal.finish() == 1
-    assert "\033[1mweb1" in terminal.text and "\033[31m" in terminal.text and "of 4 answered" in terminal.text
-    assert "1 of 4 machines failed: gone1" in terminal.text
+    running = terminal(fleet, "get", ONE, OBJECT, "Level")
+    assert running.finish() == 1
+    assert "\033[1mweb1" in running.text and "\033[31m" in running.text
+    counted = re.findall(r"\r\033\[K(\d) of 4 answered", running.text)
+    assert counted == ["0", "1", "2", "3"]
+    # What is left on the screen is no such line.
+    assert "answered" not in running.text[running.text.rindex("\r\033[K"):]
+    assert "1 of 4 machines failed: gone1" in running.text
+
+
+def test_colour_can_be_refused(fleet):
+    plain = terminal(fleet, "get", ONE, OBJECT, "Level", env={"NO_COLOR": "1"})
+    plain.finish()
+    assert "\033[1m" not in plain.text and "\033[31m" not in plain.text and "of 4 answered" in plain.text
+    dumb = terminal(fleet, "get", ONE, OBJECT, "Level", env={"TERM": "dumb"})
+    dumb.finish()
+    assert "\033" not in dumb.text and "answered" not in dumb.text
+
+
+def test_the_line_that_counts_stays_out_of_files(fleet, tmp_path):
+    with open(tmp_path / "out", "w") as out:
+        running = terminal(fleet, "get", ONE, OBJECT, "Level", "--json", stdout=out)
+        assert running.finish() == 1
+    assert "of 4 answered" in running.text and f"gone1 {fleet.gone}: " in running.text
+    assert len(json.loads((tmp_path / "out").read_text())["machines"]) == 4
 
 
 def test_an_error_text_of_a_machine_can_not_drive_the_terminal(fleet):
