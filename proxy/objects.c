@@ -5,7 +5,8 @@
  *
  * GDBus checks signatures and answers Get, GetAll, Set and Peer from the interface descriptions; what is
  * asked of it is read from the machine at that moment. Introspect never gets here (the router answers it: a
- * machine's children are the mirror's), nor does a call for an object that does not exist.
+ * machine's children are the mirror's), nor does a call for an object that does not exist. GetManagedObjects
+ * goes past it, too (listing.c).
  *
  * GDBus emits nothing. Signals leave through the front's queue, where they keep their order among mirrored
  * messages and behind GDBus's own answers.
@@ -17,6 +18,8 @@
 #include "introspect/path.h"
 #include "link/log.h"
 #include "proxy/interfaces.h"
+#include "proxy/listing.h"
+#include "wire/key.h"
 
 #include <string.h>
 
@@ -25,6 +28,7 @@ struct _CbusObjects {
     GDBusConnection *connection;
     CbusRoster *roster;
     CbusCluster *cluster;
+    CbusListing *listing;
     char *nkey;
     guint cluster_id, manager_id;
     GHashTable *ids; /* CbusMachine → its registration */
@@ -57,20 +61,20 @@ interfaces_of(CbusMachine *machine)
     return g_variant_builder_end(&builder);
 }
 
+/* GDBus refuses what the interface does not name, and the router answers what it does. */
 static void
 call_manager(GDBusConnection *connection, const char *sender, const char *path, const char *interface,
              const char *method, GVariant *arguments, GDBusMethodInvocation *invocation, gpointer user_data)
 {
-    const CbusObjects *objects = user_data;
-    GVariantBuilder builder;
-    g_variant_builder_init(&builder, G_VARIANT_TYPE("a{oa{sa{sv}}}"));
+    g_dbus_method_invocation_return_dbus_error(invocation, CBUS_DBUS_ERROR("UnknownMethod"),
+                                               "There is no such method");
+}
+
+void
+cbus_objects_list(CbusObjects *objects, const CbusMessage *call)
+{
     g_autoptr(GPtrArray) machines = cbus_roster_list(objects->roster);
-    for (guint i = 0; i < machines->len; i++) {
-        CbusMachine *machine = g_ptr_array_index(machines, i);
-        g_variant_builder_add(&builder, "{o@a{sa{sv}}}", cbus_machine_path(machine), interfaces_of(machine));
-    }
-    g_dbus_method_invocation_return_value(invocation,
-                                          g_variant_new("(@a{oa{sa{sv}}})", g_variant_builder_end(&builder)));
+    cbus_listing_reply(objects->listing, machines, objects->front, call);
 }
 
 /* ---- a machine ---- */
@@ -140,6 +144,7 @@ cbus_objects_removed(CbusObjects *objects, CbusMachine *machine)
 {
     static const char *const interfaces[] = {CBUS_INTERFACE_MACHINE, NULL};
     guint id = GPOINTER_TO_UINT(g_hash_table_lookup(objects->ids, machine));
+    cbus_listing_forget(objects->listing, machine);
     if (id != 0) {
         g_dbus_connection_unregister_object(objects->connection, id);
         g_hash_table_remove(objects->ids, machine);
@@ -151,6 +156,7 @@ cbus_objects_removed(CbusObjects *objects, CbusMachine *machine)
 void
 cbus_objects_changed(CbusObjects *objects, CbusMachine *machine, GVariant *changed)
 {
+    cbus_listing_forget(objects->listing, machine);
     cbus_front_emit(objects->front, cbus_machine_path(machine), CBUS_INTERFACE_PROPERTIES,
                     "PropertiesChanged",
                     g_variant_new("(s@a{sv}@as)", CBUS_INTERFACE_MACHINE, changed,
@@ -169,6 +175,7 @@ cbus_objects_new(CbusFront *front, GDBusConnection *connection, CbusRoster *rost
     objects->connection = g_object_ref(connection);
     objects->roster = roster;
     objects->cluster = cluster;
+    objects->listing = cbus_listing_new();
     objects->nkey = g_strdup(nkey);
     objects->ids = g_hash_table_new(NULL, NULL);
     objects->cluster_id = g_dbus_connection_register_object(
@@ -207,6 +214,7 @@ cbus_objects_free(CbusObjects *objects)
         g_dbus_connection_unregister_object(objects->connection, objects->cluster_id);
     }
     g_hash_table_unref(objects->ids);
+    cbus_listing_free(objects->listing);
     g_object_unref(objects->connection);
     g_free(objects->nkey);
     g_free(objects);

@@ -13,6 +13,8 @@ CbusObjects *cbus_objects_new(CbusFront *front, GDBusConnection *connection, Cbu
 void cbus_objects_free(CbusObjects *objects);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CbusObjects, cbus_objects_free)
 
+/* Answers CALL, a GetManagedObjects on the root. */
+void cbus_objects_list(CbusObjects *objects, const CbusMessage *call);
 /* What the roster reports: InterfacesAdded, InterfacesRemoved, PropertiesChanged. */
 void cbus_objects_added(CbusObjects *objects, CbusMachine *machine);
 void cbus_objects_removed(CbusObjects *objects, CbusMachine *machine);

@@ -180,7 +180,7 @@ on_ready(CbusFront *front, GDBusConnection *connection, gpointer user_data)
         end(proxy, error);
         return;
     }
-    proxy->router = cbus_router_new(proxy->roster, proxy->cluster);
+    proxy->router = cbus_router_new(proxy->roster, proxy->cluster, proxy->objects);
 }
 
 static void

@@ -1,7 +1,7 @@
 /* What happens with a method call.
  *
  *     /, /ie, /ie/bmcgee            Introspect, so that a tree walk finds the root; nothing else lives there
- *     /ie/bmcgee/CBus               Introspect lists the machines; the rest is GDBus's
+ *     /ie/bmcgee/CBus               Introspect and GetManagedObjects list the machines; the rest is GDBus's
  *     …/<nkey>                      Introspect lists the services (the mirror knows); the rest is GDBus's
  *     …/<nkey>/<service>[/…]        the mirror's, whatever it is, Peer and Introspect included
  *     anything else                 UnknownObject, saying which part of the path is unknown
@@ -23,6 +23,7 @@
 struct _CbusRouter {
     CbusRoster *roster;
     CbusCluster *cluster;
+    CbusObjects *objects;
 };
 
 /* The nodes above the root, and the child of each on the way to it. */
@@ -52,6 +53,14 @@ check_introspect(CbusFront *front, const CbusMessage *call)
                            "Introspect takes no arguments, not (%.*s)", (int)call->signature.len,
                            call->signature.text);
     return FALSE;
+}
+
+/* Arguments that it does not take are GDBus's to refuse. */
+static gboolean
+is_get_managed_objects(const CbusMessage *call)
+{
+    return cbus_span_is(call->member, "GetManagedObjects") && call->signature.len == 0 &&
+           (call->interface.text == NULL || cbus_span_is(call->interface, CBUS_INTERFACE_OBJECT_MANAGER));
 }
 
 static void
@@ -103,7 +112,11 @@ call_root(CbusRouter *router, CbusFront *front, const CbusMessage *call, const g
 {
     if (!is_introspect(call)) {
         if (!drop_silent(call)) {
-            return FALSE;
+            if (!is_get_managed_objects(call)) {
+                return FALSE;
+            }
+            cbus_objects_list(router->objects, call);
+            return TRUE;
         }
         if ((call->interface.text == NULL || cbus_span_is(call->interface, CBUS_INTERFACE_CLUSTER)) &&
             cbus_body_check(call->body, call->body_len, call->endian, call->signature, NULL)) {
@@ -252,11 +265,12 @@ cbus_router_call(CbusRouter *router, CbusFront *front, const CbusMessage *call, 
 }
 
 CbusRouter *
-cbus_router_new(CbusRoster *roster, CbusCluster *cluster)
+cbus_router_new(CbusRoster *roster, CbusCluster *cluster, CbusObjects *objects)
 {
     CbusRouter *router = g_new0(CbusRouter, 1);
     router->roster = roster;
     router->cluster = cluster;
+    router->objects = objects;
     return router;
 }
 

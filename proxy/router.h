@@ -2,12 +2,13 @@
 #pragma once
 #include "proxy/cluster.h"
 #include "proxy/front.h"
+#include "proxy/objects.h"
 #include "proxy/roster.h"
 
 typedef struct _CbusRouter CbusRouter;
 
-/* ROSTER and CLUSTER are borrowed. */
-CbusRouter *cbus_router_new(CbusRoster *roster, CbusCluster *cluster);
+/* All are borrowed. */
+CbusRouter *cbus_router_new(CbusRoster *roster, CbusCluster *cluster, CbusObjects *objects);
 void cbus_router_free(CbusRouter *router);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CbusRouter, cbus_router_free)
 

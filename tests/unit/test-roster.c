@@ -142,10 +142,10 @@ on_ready(CbusFront *front, GDBusConnection *connection, gpointer user_data)
     fixture->roster = cbus_roster_new(&fixture->bus.loop, fixture->front, NULL, NULL, fixture->runtime_dir,
                                       known_only, &handler, fixture);
     fixture->cluster = cbus_cluster_new(&fixture->bus.loop, fixture->roster);
-    fixture->router = cbus_router_new(fixture->roster, fixture->cluster);
     fixture->objects =
         cbus_objects_new(front, connection, fixture->roster, fixture->cluster, "UOPERATOR", &error);
     g_assert_no_error(error);
+    fixture->router = cbus_router_new(fixture->roster, fixture->cluster, fixture->objects);
 }
 
 static void
@@ -310,7 +310,78 @@ assert_property(Fixture *fixture, const CbusKey *key, const char *name, const ch
     g_assert_cmpstr(value, ==, expected);
 }
 
+/* What GetManagedObjects says is what the machines say one by one, each once. */
+static void
+assert_listed(Fixture *fixture)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GVariant) reply =
+        private_bus_call(&fixture->bus, NAME, CBUS_ROOT_PATH, CBUS_INTERFACE_OBJECT_MANAGER,
+                         "GetManagedObjects", NULL, &error);
+    g_autoptr(GPtrArray) machines = cbus_roster_list(fixture->roster);
+    g_autoptr(GVariant) all = NULL;
+
+    g_assert_no_error(error);
+    g_assert_cmpstr(g_variant_get_type_string(reply), ==, "(a{oa{sa{sv}}})");
+    all = g_variant_get_child_value(reply, 0);
+    g_assert_cmpuint(g_variant_n_children(all), ==, machines->len);
+    for (guint i = 0; i < machines->len; i++) {
+        CbusMachine *machine = g_ptr_array_index(machines, i);
+        g_autoptr(GVariant) expected = g_variant_ref_sink(cbus_machine_properties(machine));
+        g_autoptr(GVariant) interfaces =
+            g_variant_lookup_value(all, cbus_machine_path(machine), G_VARIANT_TYPE("a{sa{sv}}"));
+        g_autoptr(GVariant) listed =
+            g_variant_lookup_value(interfaces, CBUS_INTERFACE_MACHINE, G_VARIANT_TYPE_VARDICT);
+        GVariantIter iter;
+        const char *name;
+        GVariant *value;
+
+        g_assert_cmpuint(g_variant_n_children(interfaces), ==, 1);
+        g_assert_cmpuint(g_variant_n_children(listed), ==, g_variant_n_children(expected));
+        g_variant_iter_init(&iter, expected);
+        while (g_variant_iter_loop(&iter, "{&sv}", &name, &value)) {
+            g_autoptr(GVariant) own = g_variant_lookup_value(listed, name, g_variant_get_type(value));
+
+            g_assert_nonnull(own);
+            g_assert_cmpvariant(own, value);
+        }
+    }
+}
+
 /* ---- what is promised ---- */
+
+static void
+test_what_is_kept_of_machines_follows_them(Fixture *fixture, gconstpointer data)
+{
+    CbusKey keys[] = {key_number(9), base_point(), key_number(10)};
+    static const char *const names[] = {"w", "web-with-a-longer-name", "db1"};
+
+    assert_listed(fixture);
+    for (guint i = 0; i < G_N_ELEMENTS(keys); i++) {
+        g_assert_true(announce(&keys[i]));
+        assert_listed(fixture);
+        link_up(fixture, &keys[i], names[i]);
+        assert_listed(fixture);
+    }
+    pin(fixture, &keys[1], "pinned");
+    assert_listed(fixture);
+    cbus_machine_close_link(cbus_roster_lookup(fixture->roster, &keys[0]), "it can not be \"reached\", é");
+    assert_listed(fixture);
+    dialer->handler.vanished(&keys[2], dialer->user_data);
+    cbus_machine_close_link(cbus_roster_lookup(fixture->roster, &keys[2]), "test");
+    assert_listed(fixture);
+    unpin_all(fixture);
+    assert_listed(fixture);
+
+    /* Arguments and other methods are refused as ever. */
+    g_autoptr(GError) error = NULL, other = NULL;
+    g_assert_null(private_bus_call(&fixture->bus, NAME, CBUS_ROOT_PATH, CBUS_INTERFACE_OBJECT_MANAGER,
+                                   "GetManagedObjects", g_variant_new("(s)", "x"), &error));
+    g_assert_error(error, G_DBUS_ERROR, G_DBUS_ERROR_INVALID_ARGS);
+    g_assert_null(private_bus_call(&fixture->bus, NAME, CBUS_ROOT_PATH, CBUS_INTERFACE_OBJECT_MANAGER,
+                                   "Nothing", NULL, &other));
+    g_assert_error(other, G_DBUS_ERROR, G_DBUS_ERROR_UNKNOWN_METHOD);
+}
 
 static void
 test_pinned_machines_are_always_listed(Fixture *fixture, gconstpointer data)
@@ -504,6 +575,7 @@ main(int argc, char **argv)
 #define ADD(name, func, data) g_test_add("/roster/" name, Fixture, data, set_up, func, tear_down)
     ADD("pinned-machines-are-always-listed", test_pinned_machines_are_always_listed, NULL);
     ADD("unpinned-machines-are-listed-while-there", test_unpinned_machines_are_listed_while_there, NULL);
+    ADD("what-is-kept-follows-the-machines", test_what_is_kept_of_machines_follows_them, NULL);
     ADD("newcomers-are-limited", test_newcomers_are_limited, NULL);
     ADD("known-only-lists-no-others", test_known_only_lists_no_others, "known-only");
     ADD("claimed-names-can-not-imitate", test_claimed_names_can_not_imitate, NULL);
