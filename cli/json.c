@@ -11,6 +11,7 @@
  * Trusts that GVariant strings are UTF-8, which GDBus checked. */
 #include "cli/json.h"
 
+#include "cli/value.h"
 #include "wire/json.h"
 
 #include <math.h>
@@ -58,33 +59,6 @@ void
 cbus_json_append_value(GString *out, GVariant *value)
 {
     switch (g_variant_classify(value)) {
-        case G_VARIANT_CLASS_BOOLEAN:
-            g_string_append(out, g_variant_get_boolean(value) ? "true" : "false");
-            break;
-        case G_VARIANT_CLASS_BYTE:
-            g_string_append_printf(out, "%u", g_variant_get_byte(value));
-            break;
-        case G_VARIANT_CLASS_INT16:
-            g_string_append_printf(out, "%d", g_variant_get_int16(value));
-            break;
-        case G_VARIANT_CLASS_UINT16:
-            g_string_append_printf(out, "%u", g_variant_get_uint16(value));
-            break;
-        case G_VARIANT_CLASS_INT32:
-            g_string_append_printf(out, "%d", g_variant_get_int32(value));
-            break;
-        case G_VARIANT_CLASS_UINT32:
-            g_string_append_printf(out, "%u", g_variant_get_uint32(value));
-            break;
-        case G_VARIANT_CLASS_INT64:
-            g_string_append_printf(out, "%" G_GINT64_FORMAT, g_variant_get_int64(value));
-            break;
-        case G_VARIANT_CLASS_UINT64:
-            g_string_append_printf(out, "%" G_GUINT64_FORMAT, g_variant_get_uint64(value));
-            break;
-        case G_VARIANT_CLASS_HANDLE:
-            g_string_append_printf(out, "%d", g_variant_get_handle(value));
-            break;
         case G_VARIANT_CLASS_DOUBLE:
             append_double(out, g_variant_get_double(value));
             break;
@@ -109,5 +83,7 @@ cbus_json_append_value(GString *out, GVariant *value)
         case G_VARIANT_CLASS_MAYBE: /* never on D-Bus */
             append_container(out, value);
             break;
+        default:
+            cbus_value_append_plain(out, value);
     }
 }

@@ -36,33 +36,9 @@ append_string(GString *out, const char *text)
     g_string_append_c(out, '"');
 }
 
-static void append(GString *out, GVariant *value);
-
-static void
-append_children(GString *out, GVariant *value)
+void
+cbus_value_append_plain(GString *out, GVariant *value)
 {
-    for (gsize i = 0; i < g_variant_n_children(value); i++) {
-        g_autoptr(GVariant) child = g_variant_get_child_value(value, i);
-
-        append(out, child);
-    }
-}
-
-static void
-append_double(GString *out, double value)
-{
-    char text[G_ASCII_DTOSTR_BUF_SIZE];
-
-    g_string_append(out, g_ascii_formatd(text, sizeof text, "%g", value));
-}
-
-/* A space and the content of VALUE. */
-static void
-append(GString *out, GVariant *value)
-{
-    if (!g_variant_is_of_type(value, G_VARIANT_TYPE_TUPLE) &&
-        !g_variant_is_of_type(value, G_VARIANT_TYPE_DICT_ENTRY))
-        g_string_append_c(out, ' ');
     switch (g_variant_classify(value)) {
         case G_VARIANT_CLASS_BOOLEAN:
             g_string_append(out, g_variant_get_boolean(value) ? "true" : "false");
@@ -91,6 +67,39 @@ append(GString *out, GVariant *value)
         case G_VARIANT_CLASS_HANDLE:
             g_string_append_printf(out, "%d", g_variant_get_handle(value));
             break;
+        default:
+            g_assert_not_reached();
+    }
+}
+
+static void append(GString *out, GVariant *value);
+
+static void
+append_children(GString *out, GVariant *value)
+{
+    for (gsize i = 0; i < g_variant_n_children(value); i++) {
+        g_autoptr(GVariant) child = g_variant_get_child_value(value, i);
+
+        append(out, child);
+    }
+}
+
+static void
+append_double(GString *out, double value)
+{
+    char text[G_ASCII_DTOSTR_BUF_SIZE];
+
+    g_string_append(out, g_ascii_formatd(text, sizeof text, "%g", value));
+}
+
+/* A space and the content of VALUE. */
+static void
+append(GString *out, GVariant *value)
+{
+    if (!g_variant_is_of_type(value, G_VARIANT_TYPE_TUPLE) &&
+        !g_variant_is_of_type(value, G_VARIANT_TYPE_DICT_ENTRY))
+        g_string_append_c(out, ' ');
+    switch (g_variant_classify(value)) {
         case G_VARIANT_CLASS_DOUBLE:
             append_double(out, g_variant_get_double(value));
             break;
@@ -115,6 +124,8 @@ append(GString *out, GVariant *value)
         case G_VARIANT_CLASS_MAYBE: /* never on D-Bus */
             append_children(out, value);
             break;
+        default:
+            cbus_value_append_plain(out, value);
     }
 }
 
