@@ -40,8 +40,8 @@ class Swarm:
 
     def _start(self):
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.directory / "operator"))
-        self.nats = NatsServer(self.directory / "nats", ["-m", "-1"]).start()
-        self.stack.callback(self.nats.stop)
+        self.nats = NatsServer(self.directory, ["-m", "-1"]).start()
+        self.stack.callback(self.nats.kill)
         ports = json.loads(next(self.nats.directory.glob("*.ports")).read_text())
         self.monitoring = ports["monitoring"][0]
         self.session = SessionBus(self.directory / "session").start()

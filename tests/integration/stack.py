@@ -5,12 +5,9 @@ Everything can be killed and started again by itself. A Stack is a context manag
 the reverse order. Nothing sleeps: wait_for() polls a condition, Client.wait() runs the main loop until one holds.
 """
 import contextlib
-import json
 import os
 import pathlib
-import select
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -19,6 +16,10 @@ import time
 from gi.repository import Gio, GLib
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(TOP / "tests"))
+
+from programs import NatsServer, Program, wait_for  # noqa: E402
+
 BUILD = pathlib.Path(os.environ.get("CBUS_BUILD", TOP / "build")).resolve()
 NAME = "ie.bmcgee.CBus"
 ROOT = "/ie/bmcgee/CBus"
@@ -43,61 +44,10 @@ BUS_CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Config
 """
 
 
-def wait_for(condition, what, timeout=15.0):
-    """Polls until condition() is true and returns its value."""
-    end = time.monotonic() + timeout
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > end:
-            raise AssertionError(f"timed out after {timeout:g} s waiting for {what}")
-        select.select([], [], [], 0.02)
-
-
 def escape(service):
     """A bus name as an element of an object path."""
     return "".join(c if c.isalnum() and c.isascii() and not (i == 0 and c.isdigit()) else f"_{ord(c):02x}"
                    for i, c in enumerate(service))
-
-
-class Program:
-    """One child process with its output in a file."""
-
-    def __init__(self, name, directory):
-        self.name = name
-        self.log_file = pathlib.Path(directory) / f"{name}.log"
-        self.process = None
-
-    def spawn(self, argv, **kwargs):
-        assert not self.running, f"{self.name} is running already"
-        with open(self.log_file, "ab") as log:
-            self.process = subprocess.Popen([str(a) for a in argv], stdout=kwargs.pop("stdout", log), stderr=log,
-                                            stdin=subprocess.DEVNULL, start_new_session=True, **kwargs)
-        return self
-
-    @property
-    def running(self):
-        return self.process is not None and self.process.poll() is None
-
-    def log(self):
-        return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
-
-    def kill(self):
-        if self.running:
-            self.process.kill()
-        if self.process:
-            self.process.wait()
-
-    def terminate(self, timeout=5):
-        """SIGTERM; returns the exit status."""
-        if self.running:
-            self.process.send_signal(signal.SIGTERM)
-        try:
-            return self.process.wait(timeout) if self.process else None
-        except subprocess.TimeoutExpired:
-            self.kill()
-            raise
 
 
 class Bus(Program):
@@ -160,38 +110,6 @@ class Broker(Bus):
 
         wait_for(answers, f"dbus-broker to answer: {self.log()}")
         return self
-
-
-class NatsServer(Program):
-    def __init__(self, directory):
-        super().__init__("nats", directory)
-        self.directory = pathlib.Path(directory) / "nats"
-        self.directory.mkdir()
-        self.port = -1
-        self.config = None
-
-    def start(self):
-        for old in self.directory.glob("*.ports"):
-            old.unlink()
-        argv = ["nats-server", "-a", "127.0.0.1", "-p", self.port, "--ports_file_dir", self.directory]
-        if self.config is not None:
-            (self.directory / "nats.conf").write_text(self.config)
-            argv += ["-c", self.directory / "nats.conf"]
-        self.spawn(argv)
-
-        def url():
-            assert self.running, self.log()[-1000:]
-            for file in self.directory.glob("*.ports"):
-                with contextlib.suppress(json.JSONDecodeError, OSError):
-                    return json.loads(file.read_text())["nats"][0]
-            return None
-
-        self.port = int(wait_for(url, "nats-server to listen").rsplit(":", 1)[1])
-        return self
-
-    @property
-    def url(self):
-        return f"nats://127.0.0.1:{self.port}"
 
 
 class Client:

@@ -4,17 +4,19 @@ loopback port, an operator with an SSH key, a private session bus, and cbus-prox
 A Fleet is a context manager; whatever it started ends with it, in the reverse order.
 """
 import contextlib
-import json
 import os
 import pathlib
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 
-from machine import Machine, run, wait_for
-
 TOP = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(TOP / "tests"))
+
+from machine import Machine, run, wait_for  # noqa: E402
+from programs import NatsServer  # noqa: E402
 
 
 def build_directory():
@@ -36,49 +38,6 @@ def datagram_queue(length):
         yield
     finally:
         setting.write_text(before)
-
-
-class NatsServer:
-    """nats-server on loopback; the port is free at the first start and stays the same over restarts."""
-
-    def __init__(self, directory, arguments=()):
-        self.directory = pathlib.Path(directory)
-        self.directory.mkdir(parents=True, exist_ok=True)
-        self.arguments = list(arguments)
-        self.port = -1
-        self.process = None
-
-    def start(self):
-        for old in self.directory.glob("*.ports"):
-            old.unlink()
-        with open(self.directory / "log", "ab") as log:
-            self.process = subprocess.Popen(["nats-server", "-a", "127.0.0.1", "-p", str(self.port), "--ports_file_dir",
-                                             str(self.directory), *self.arguments], stdout=log, stderr=log,
-                                            stdin=subprocess.DEVNULL, start_new_session=True)
-
-        def ports():
-            if self.process.poll() is not None:
-                raise RuntimeError(f"nats-server ended: {(self.directory / 'log').read_text()[-1000:]}")
-            for file in self.directory.glob("*.ports"):
-                with contextlib.suppress(json.JSONDecodeError, OSError):
-                    return json.loads(file.read_text())["nats"][0]
-            return None
-
-        self.port = int(wait_for(ports, "nats-server to listen").rsplit(":", 1)[1])
-        return self
-
-    @property
-    def url(self):
-        return f"nats://127.0.0.1:{self.port}"
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-
-    def stop(self):
-        if self.process and self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
 
 
 class SessionBus:
@@ -170,8 +129,8 @@ class Fleet:
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "operator", "-f", str(self.operator_key))
         self.cbus = build / "cli" / "cbus"
 
-        self.nats = NatsServer(self.directory / "nats").start()
-        self.stack.callback(self.nats.stop)
+        self.nats = NatsServer(self.directory).start()
+        self.stack.callback(self.nats.kill)
         for name in self.names:
             machine = Machine(name, self.directory, bus=self.bus)
             self.stack.callback(machine.stop)

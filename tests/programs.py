@@ -1,0 +1,95 @@
+"""Programs that tests start, each with its output in a file; among them the nats-server."""
+import contextlib
+import json
+import pathlib
+import select
+import signal
+import subprocess
+import time
+
+
+def wait_for(condition, what, timeout=15.0):
+    """Polls until condition() is true and returns its value."""
+    end = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError(f"timed out after {timeout:g} s waiting for {what}")
+        select.select([], [], [], 0.02)
+
+
+class Program:
+    """One child process with its output in a file."""
+
+    def __init__(self, name, directory):
+        self.name = name
+        self.log_file = pathlib.Path(directory) / f"{name}.log"
+        self.process = None
+
+    def spawn(self, argv, **kwargs):
+        assert not self.running, f"{self.name} is running already"
+        with open(self.log_file, "ab") as log:
+            self.process = subprocess.Popen([str(a) for a in argv], stdout=kwargs.pop("stdout", log), stderr=log,
+                                            stdin=subprocess.DEVNULL, start_new_session=True, **kwargs)
+        return self
+
+    @property
+    def running(self):
+        return self.process is not None and self.process.poll() is None
+
+    def log(self):
+        return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
+
+    def kill(self):
+        if self.running:
+            self.process.kill()
+        if self.process:
+            self.process.wait()
+
+    def terminate(self, timeout=5):
+        """SIGTERM; returns the exit status."""
+        if self.running:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(timeout) if self.process else None
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+
+
+class NatsServer(Program):
+    """nats-server on loopback; the port is free at the first start and stays the same over restarts. CONFIG, if it is set:
+    the text of its configuration."""
+
+    def __init__(self, directory, arguments=()):
+        super().__init__("nats", directory)
+        self.arguments = list(arguments)
+        self.directory = pathlib.Path(directory) / "nats"
+        self.directory.mkdir()
+        self.port = -1
+        self.config = None
+
+    def start(self):
+        for old in self.directory.glob("*.ports"):
+            old.unlink()
+        argv = ["nats-server", "-a", "127.0.0.1", "-p", self.port, "--ports_file_dir", self.directory, *self.arguments]
+        if self.config is not None:
+            (self.directory / "nats.conf").write_text(self.config)
+            argv += ["-c", self.directory / "nats.conf"]
+        self.spawn(argv)
+
+        def url():
+            assert self.running, self.log()[-1000:]
+            for file in self.directory.glob("*.ports"):
+                with contextlib.suppress(json.JSONDecodeError, OSError):
+                    return json.loads(file.read_text())["nats"][0]
+            return None
+
+        self.port = int(wait_for(url, "nats-server to listen").rsplit(":", 1)[1])
+        return self
+
+    @property
+    def url(self):
+        return f"nats://127.0.0.1:{self.port}"
