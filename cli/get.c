@@ -62,11 +62,10 @@ cbus_cli_get(int argc, char **argv)
     status = cbus_fleet_open(&fleet, &options);
     if (status != CBUS_EXIT_OK)
         return status;
-    if (member.interface == NULL &&
-        !cbus_member_look_up(&fleet, &options, argv[1], argv[2], CBUS_MEMBER_PROPERTY, &member, &error)) {
-        cbus_cli_complain("%s", error->message);
-        return g_error_matches(error, CBUS_MEMBER_ERROR, CBUS_MEMBER_ERROR_AMBIGUOUS) ? CBUS_EXIT_USAGE
-                                                                                      : CBUS_EXIT_FAILED;
-    }
+    if (member.interface == NULL)
+        status = cbus_member_require(&fleet, &options, argv[1], argv[2], CBUS_MEMBER_PROPERTY,
+                                     CBUS_REPORT_VALUE, &member);
+    if (status != CBUS_EXIT_OK)
+        return status;
     return get(&fleet, &options, argv[1], argv[2], &member);
 }

@@ -148,14 +148,14 @@ look_up(const CbusFleet *fleet, const Options *options, char **argv, CbusMember 
 {
     gboolean typeless = options->json_arguments != NULL && *body == NULL;
     g_autoptr(GError) error = NULL;
+    CbusExit status;
 
     if (member->interface != NULL && !typeless)
         return CBUS_EXIT_OK;
-    if (!cbus_member_look_up(fleet, &options->fleet, argv[1], argv[2], CBUS_MEMBER_METHOD, member, &error)) {
-        cbus_cli_complain("%s", error->message);
-        return g_error_matches(error, CBUS_MEMBER_ERROR, CBUS_MEMBER_ERROR_AMBIGUOUS) ? CBUS_EXIT_USAGE
-                                                                                      : CBUS_EXIT_FAILED;
-    }
+    status = cbus_member_require(fleet, &options->fleet, argv[1], argv[2], CBUS_MEMBER_METHOD,
+                                 CBUS_REPORT_BODY, member);
+    if (status != CBUS_EXIT_OK)
+        return status;
     if (!typeless)
         return CBUS_EXIT_OK;
     *body = cbus_arguments_from_json(member->signature, options->json_arguments, &error);

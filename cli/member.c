@@ -7,7 +7,7 @@
  *
  * Up to eight machines are asked at once and the first that has the member is taken, so that one that hangs
  * holds nobody up. Introspection starts no services: of one that does not run yet, the interface must be
- * given.
+ * given. When no machine is online, there is nothing to look up: each is reported as what it is.
  *
  * The XML is the proxy's, rebuilt from the machine's with its limits, and parsed by GIO. One thread. */
 #include "cli/member.h"
@@ -71,7 +71,7 @@ cbus_member_look_up(const CbusFleet *fleet, const CbusFleetOptions *options, con
             g_ptr_array_add(some, machine);
     }
     if (some->len == 0) {
-        g_set_error(error, CBUS_MEMBER_ERROR, CBUS_MEMBER_ERROR_NONE,
+        g_set_error(error, CBUS_MEMBER_ERROR, CBUS_MEMBER_ERROR_NOBODY,
                     "no machine is online to say which interface %s belongs to: name it", member->name);
         return FALSE;
     }
@@ -82,4 +82,39 @@ cbus_member_look_up(const CbusFleet *fleet, const CbusFleetOptions *options, con
     }
     g_propagate_error(error, lookup.error);
     return FALSE;
+}
+
+/* Each machine is away, and named with the reason; nobody has to be asked for that. */
+static CbusExit
+report_away(const CbusFleet *fleet, const CbusFleetOptions *options, const char *destination,
+            const char *path, CbusReportKind kind)
+{
+    const CbusFleetCall call = {.destination = destination, .path = path};
+    g_autoptr(CbusReport) report = cbus_report_new(kind, options, fleet->machines, &call);
+
+    for (guint i = 0; i < fleet->machines->len; i++) {
+        const CbusRosterMachine *machine = fleet->machines->pdata[i];
+        g_autofree char *why =
+            g_strdup_printf("the machine is %s (%s); not executed", machine->state, machine->last_error);
+        const CbusFleetAnswer answer = {
+            .machine = machine, .error = (char *)"ie.bmcgee.CBus1.Error.Offline", .message = why};
+
+        cbus_report_add(report, i, &answer);
+    }
+    return cbus_report_end(report);
+}
+
+CbusExit
+cbus_member_require(const CbusFleet *fleet, const CbusFleetOptions *options, const char *destination,
+                    const char *path, CbusMemberKind kind, CbusReportKind report, CbusMember *member)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (cbus_member_look_up(fleet, options, destination, path, kind, member, &error))
+        return CBUS_EXIT_OK;
+    if (g_error_matches(error, CBUS_MEMBER_ERROR, CBUS_MEMBER_ERROR_NOBODY) && report != CBUS_REPORT_WAIT)
+        return report_away(fleet, options, destination, path, report);
+    cbus_cli_complain("%s", error->message);
+    return g_error_matches(error, CBUS_MEMBER_ERROR, CBUS_MEMBER_ERROR_AMBIGUOUS) ? CBUS_EXIT_USAGE
+                                                                                  : CBUS_EXIT_FAILED;
 }

@@ -296,18 +296,15 @@ wait_for_value(Wait *wait)
 static CbusExit
 start(Wait *wait)
 {
-    g_autoptr(GError) error = NULL;
     CbusExit status = cbus_fleet_open(&wait->fleet, &wait->options);
 
     if (status != CBUS_EXIT_OK)
         return status;
-    if (wait->member.interface == NULL &&
-        !cbus_member_look_up(&wait->fleet, &wait->options, wait->destination, wait->path,
-                             CBUS_MEMBER_PROPERTY, &wait->member, &error)) {
-        cbus_cli_complain("%s", error->message);
-        return g_error_matches(error, CBUS_MEMBER_ERROR, CBUS_MEMBER_ERROR_AMBIGUOUS) ? CBUS_EXIT_USAGE
-                                                                                      : CBUS_EXIT_FAILED;
-    }
+    if (wait->member.interface == NULL)
+        status = cbus_member_require(&wait->fleet, &wait->options, wait->destination, wait->path,
+                                     CBUS_MEMBER_PROPERTY, CBUS_REPORT_WAIT, &wait->member);
+    if (status != CBUS_EXIT_OK)
+        return status;
     return wait_for_value(wait);
 }
 

@@ -10,6 +10,7 @@ typedef enum {
 typedef enum {
     CBUS_MEMBER_ERROR_WORD,      /* neither MEMBER nor INTERFACE.MEMBER */
     CBUS_MEMBER_ERROR_NONE,      /* no machine that was asked shows it */
+    CBUS_MEMBER_ERROR_NOBODY,    /* no machine is online to show it */
     CBUS_MEMBER_ERROR_AMBIGUOUS, /* several interfaces have it */
 } CbusMemberError;
 #define CBUS_MEMBER_ERROR (cbus_member_error_quark())

@@ -108,6 +108,16 @@ def test_a_member_that_there_is_not_is_1_and_named(fleet):
     assert (result.returncode, result.stdout) == (1, "") and "NoSuch" in result.stderr and "web1" in result.stderr
 
 
+def test_when_no_machine_is_online_each_is_named_all_the_same(fleet):
+    for words in (["get", ONE, OBJECT, "Level"], ["invoke", ONE, OBJECT, "Child"], ["invoke", ONE, OBJECT, "Echo", "--args-json", "[]"]):
+        result = fleet.cbus(*words, "--nkeys", "gone1")
+        assert result.returncode == 1 and f"gone1 {fleet.gone}: ie.bmcgee.CBus1.Error.Offline: " in result.stderr
+        rows = fleet.json(*words, "--nkeys", "gone1")[0]["machines"]
+        assert [(row["name"], row["ok"], row["error"]) for row in rows] == [("gone1", False, "ie.bmcgee.CBus1.Error.Offline")]
+    result = fleet.cbus("wait", ONE, OBJECT, "Level", "1", "--nkeys", "gone1")
+    assert (result.returncode, result.stdout) == (1, "") and "name it" in result.stderr
+
+
 def test_a_beginning_of_several_nkeys_is_2(fleet):
     common = os.path.commonprefix([fleet.nkey, fleet.web2.nkey])
     result = fleet.cbus("get", ONE, OBJECT, "Level", "--nkeys", common)
