@@ -43,8 +43,8 @@ typedef struct {
 } Option;
 
 static const Option options[] = {
-    {"--nkeys", VALUE_MACHINES, "get invoke monitor wait", "these machines"},
-    {"--on", VALUE_TAGS, "get invoke monitor wait", "machines with a tag"},
+    {"--nkeys", VALUE_MACHINES, "get invoke machines monitor wait", "these machines"},
+    {"--on", VALUE_TAGS, "get invoke machines monitor wait", "machines with a tag"},
     {"--unpinned", VALUE_NONE, "get invoke monitor wait", "unpinned machines, too"},
     {"--timeout", VALUE_ANY, "get invoke machines wait", "seconds"},
     {"--ordered", VALUE_NONE, "get invoke", "print in a stable order"},

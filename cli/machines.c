@@ -13,6 +13,7 @@
 
 #include "cli/bus.h"
 #include "cli/roster.h"
+#include "cli/select.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -31,7 +32,9 @@ typedef struct {
     gboolean asking, changed, soon;
     guint retry;       /* a timer that asks */
     char *shown;       /* the last listing */
-    GPtrArray *roster; /* the last answer, or NULL */
+    char *nkeys;       /* which machines; NULL: all */
+    GPtrArray *all;    /* the last answer, or NULL */
+    GPtrArray *roster; /* what of it is to be listed, or NULL */
     GError *error;     /* why there is none */
     gboolean done;     /* not cut off by the timeout */
 } Listing;
@@ -125,31 +128,42 @@ show(Listing *listing)
 }
 
 static void
-take_answer(Listing *listing, GVariant *answer)
+forget(Listing *listing)
 {
     g_clear_error(&listing->error);
     g_clear_pointer(&listing->roster, g_ptr_array_unref);
-    listing->roster = cbus_roster_read(answer);
+    g_clear_pointer(&listing->all, g_ptr_array_unref);
+}
+
+static void
+take_answer(Listing *listing, GVariant *answer)
+{
+    forget(listing);
+    listing->all = cbus_roster_read(answer);
+    listing->roster = listing->nkeys == NULL
+                          ? g_ptr_array_ref(listing->all)
+                          : cbus_select_machines(listing->all, listing->nkeys, FALSE, &listing->error);
     if (listing->watch) {
         show(listing);
         ask_in(listing, listing->changed ? PAUSE_MS : REFRESH_MS);
         listing->changed = FALSE;
         return;
     }
-    if (cbus_roster_online(listing->roster) >= listing->wait)
+    /* A machine that is not known yet may come. */
+    if (listing->wait == 0 ||
+        (listing->roster != NULL && cbus_roster_online(listing->roster) >= listing->wait))
         finish(listing);
 }
 
 static void
 take_error(Listing *listing, GError *error)
 {
-    g_clear_error(&listing->error);
+    forget(listing);
     listing->error = error;
     if (listing->wait == 0 && !listing->watch) {
         finish(listing);
         return;
     }
-    g_clear_pointer(&listing->roster, g_ptr_array_unref);
     if (listing->watch)
         show(listing);
     /* Without an owner, its coming is a signal; an owner without objects registers them any moment now. */
@@ -210,9 +224,8 @@ on_closed(GDBusConnection *connection, gboolean vanished, GError *error, gpointe
 {
     Listing *listing = user_data;
 
-    g_clear_error(&listing->error);
+    forget(listing);
     listing->error = g_error_new_literal(G_IO_ERROR, G_IO_ERROR_CLOSED, "the bus closed the connection");
-    g_clear_pointer(&listing->roster, g_ptr_array_unref);
     finish(listing);
 }
 
@@ -227,17 +240,18 @@ static void
 watch(Listing *listing)
 {
     static const struct {
-        const char *sender, *interface, *member, *arg0;
+        const char *sender, *path, *interface, *member, *arg0;
     } rules[] = {
-        {CBUS_PROXY_NAME, "org.freedesktop.DBus.ObjectManager", NULL, NULL},
-        {CBUS_PROXY_NAME, "org.freedesktop.DBus.Properties", "PropertiesChanged", CBUS_MACHINE_INTERFACE},
-        {"org.freedesktop.DBus", "org.freedesktop.DBus", "NameOwnerChanged", CBUS_PROXY_NAME},
+        {CBUS_PROXY_NAME, CBUS_PROXY_PATH, "org.freedesktop.DBus.ObjectManager", NULL, NULL},
+        {CBUS_PROXY_NAME, NULL, "org.freedesktop.DBus.Properties", "PropertiesChanged",
+         CBUS_MACHINE_INTERFACE},
+        {"org.freedesktop.DBus", NULL, "org.freedesktop.DBus", "NameOwnerChanged", CBUS_PROXY_NAME},
     };
 
     for (guint i = 0; i < G_N_ELEMENTS(rules); i++)
         g_dbus_connection_signal_subscribe(listing->connection, rules[i].sender, rules[i].interface,
-                                           rules[i].member, NULL, rules[i].arg0, G_DBUS_SIGNAL_FLAGS_NONE,
-                                           on_signal, listing, NULL);
+                                           rules[i].member, rules[i].path, rules[i].arg0,
+                                           G_DBUS_SIGNAL_FLAGS_NONE, on_signal, listing, NULL);
 }
 
 /* Asks, and with --wait waits; at most TIMEOUT seconds. */
@@ -258,26 +272,40 @@ run(Listing *listing, double timeout)
     g_signal_handler_disconnect(listing->connection, closed);
 }
 
+/* Why nothing can be listed. */
 static CbusExit
-report(const Listing *listing, gboolean json, double timeout)
+report_error(const Listing *listing, double timeout)
+{
+    const GError *error = listing->error;
+
+    if (error == NULL) {
+        cbus_cli_complain("the proxy did not answer within %g s", timeout);
+        return CBUS_EXIT_FAILED;
+    }
+    if (cbus_bus_has_no_proxy(error)) {
+        cbus_bus_complain_no_proxy();
+        return CBUS_EXIT_NOBODY;
+    }
+    if (error->domain == CBUS_SELECT_ERROR) {
+        cbus_cli_complain("%s", error->message);
+        return error->code == CBUS_SELECT_ERROR_NONE ? CBUS_EXIT_NOBODY : CBUS_EXIT_USAGE;
+    }
+    cbus_cli_complain("the proxy could not be asked: %s", error->message);
+    return CBUS_EXIT_FAILED;
+}
+
+static CbusExit
+report(const Listing *listing, double timeout)
 {
     g_autofree char *text = NULL;
     guint online;
 
-    if (listing->roster == NULL) {
-        if (listing->error != NULL && cbus_bus_has_no_proxy(listing->error)) {
-            cbus_bus_complain_no_proxy();
-            return CBUS_EXIT_NOBODY;
-        }
-        if (listing->error != NULL)
-            cbus_cli_complain("the proxy could not be asked: %s", listing->error->message);
-        else
-            cbus_cli_complain("the proxy did not answer within %g s", timeout);
-        return CBUS_EXIT_FAILED;
-    }
+    if (listing->roster == NULL)
+        return report_error(listing, timeout);
     online = cbus_roster_online(listing->roster);
-    text = json ? cbus_roster_json(listing->roster) : cbus_roster_table(listing->roster, g_get_real_time());
-    if (json)
+    text = listing->json ? cbus_roster_json(listing->roster)
+                         : cbus_roster_table(listing->roster, g_get_real_time());
+    if (listing->json)
         fputs(text, stdout); /* UTF-8 in any locale; g_print would make question marks of it */
     else if (listing->roster->len > 0)
         g_print("%s", text);
@@ -292,21 +320,23 @@ report(const Listing *listing, gboolean json, double timeout)
 CbusExit
 cbus_cli_machines(int argc, char **argv)
 {
+    Listing listing = {0};
     g_autofree char *bus = NULL;
+    g_auto(GStrv) lists = NULL;
     g_autoptr(GError) error = NULL;
-    gboolean json = FALSE, stay = FALSE;
     int wait = 0;
     double timeout = 10;
     const GOptionEntry entries[] = {
+        {"nkeys", 0, 0, G_OPTION_ARG_STRING_ARRAY, &lists, "These machines alone", "A,B"},
+        {"on", 0, 0, G_OPTION_ARG_STRING_ARRAY, &lists, "The same; @TAG: all with that tag", "@TAG"},
         {"wait", 0, 0, G_OPTION_ARG_INT, &wait, "Wait until N machines are online", "N"},
-        {"watch", 0, 0, G_OPTION_ARG_NONE, &stay, "Stay, and show what changes", NULL},
+        {"watch", 0, 0, G_OPTION_ARG_NONE, &listing.watch, "Stay, and show what changes", NULL},
         {"timeout", 0, 0, G_OPTION_ARG_DOUBLE, &timeout, "Give up after S seconds (default: 10)", "S"},
-        {"json", 0, 0, G_OPTION_ARG_NONE, &json, "Print a JSON array", NULL},
+        {"json", 0, 0, G_OPTION_ARG_NONE, &listing.json, "Print a JSON array", NULL},
         CBUS_BUS_OPTION(&bus),
         G_OPTION_ENTRY_NULL,
     };
     g_autoptr(GOptionContext) context = g_option_context_new("- list the machines that the proxy knows");
-    Listing listing = {0};
     CbusExit status;
 
     g_option_context_add_main_entries(context, entries, NULL);
@@ -316,22 +346,21 @@ cbus_cli_machines(int argc, char **argv)
         cbus_cli_complain("--wait takes a number from 0, --timeout seconds above 0 and up to 86400");
         return CBUS_EXIT_USAGE;
     }
-    if (stay && wait > 0) {
+    if (listing.watch && wait > 0) {
         cbus_cli_complain("--watch stays for ever, --wait does not: give one of them");
         return CBUS_EXIT_USAGE;
     }
     listing.wait = (guint)wait;
-    listing.watch = stay;
-    listing.json = json;
     listing.connection = cbus_bus_open(bus, &error);
     if (listing.connection == NULL) {
         cbus_cli_complain("%s. Name the bus that cbus-proxy is on with --bus or CBUS_BUS", error->message);
         return CBUS_EXIT_NOBODY;
     }
+    listing.nkeys = lists != NULL ? g_strjoinv(",", lists) : NULL;
     run(&listing, timeout);
-    status = report(&listing, json, timeout);
-    g_clear_pointer(&listing.roster, g_ptr_array_unref);
-    g_clear_error(&listing.error);
+    status = report(&listing, timeout);
+    forget(&listing);
+    g_free(listing.nkeys);
     g_free(listing.shown);
     g_object_unref(listing.connection);
     return status;

@@ -225,6 +225,21 @@ bench_client_get(BenchClient *client, const char *destination, const char *path,
     cbus_message_append(client->out, &header, "ss", interface, property);
 }
 
+void
+bench_client_list(BenchClient *client)
+{
+    const CbusHeader header = {
+        .endian = G_BYTE_ORDER == G_LITTLE_ENDIAN ? 'l' : 'B',
+        .type = CBUS_MESSAGE_CALL,
+        .serial = ++client->serial,
+        .path = CBUS_SPAN_LITERAL("/ie/bmcgee/CBus"),
+        .interface = CBUS_SPAN_LITERAL("org.freedesktop.DBus.ObjectManager"),
+        .member = CBUS_SPAN_LITERAL("GetManagedObjects"),
+        .destination = CBUS_SPAN_LITERAL("ie.bmcgee.CBus"),
+    };
+    cbus_message_append(client->out, &header, "");
+}
+
 static gboolean
 echo(BenchClient *client, const CbusMessage *call)
 {

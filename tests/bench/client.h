@@ -18,6 +18,8 @@ void bench_client_flush(BenchClient *client);
 /* Queues one Properties.Get instead. */
 void bench_client_get(BenchClient *client, const char *destination, const char *path, const char *interface,
                       const char *property);
+/* Queues one GetManagedObjects of the proxy instead. */
+void bench_client_list(BenchClient *client);
 /* Blocks until at least one reply is there; returns how many came. Error replies abort with their text. */
 guint bench_client_receive(BenchClient *client);
 

@@ -1,10 +1,11 @@
-/* One property of every machine, asked for at the same time.
+/* One property of every machine, asked for at the same time; and the list of all machines.
  *
  *   gets BUS-ADDRESS ROUNDS KNOWN-MACHINES      prints one JSON object
  *
  * A round writes one mirrored Properties.Get for each line of the file at once and waits for all replies. The
  * property is the remote bus's own (org.freedesktop.DBus, Features): every machine has it, and answering it
- * costs a bus next to nothing. An error reply ends the program: a measurement with errors in it is none. */
+ * costs a bus next to nothing. Then, as often, somebody lists all machines while another asks one of them.
+ * An error reply ends the program: a measurement with errors in it is none. */
 #include "tests/bench/client.h"
 #include <stdio.h>
 
@@ -47,6 +48,22 @@ measure(BenchClient *client, const GPtrArray *paths, gint64 *first, gint64 *last
     *last = g_get_monotonic_time() - start;
 }
 
+/* The µs until the list is there; and until OTHER, who asked right behind, has its answer. */
+static void
+measure_list(BenchClient *client, BenchClient *other, const char *path, gint64 *list, gint64 *meanwhile)
+{
+    gint64 start = g_get_monotonic_time();
+
+    bench_client_list(client);
+    bench_client_flush(client);
+    bench_client_get(other, "ie.bmcgee.CBus", path, "org.freedesktop.DBus", "Features");
+    bench_client_flush(other);
+    bench_client_receive(other);
+    *meanwhile = g_get_monotonic_time() - start;
+    bench_client_receive(client);
+    *list = g_get_monotonic_time() - start;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -64,7 +81,15 @@ main(int argc, char **argv)
         measure(client, paths, &first, &last);
         printf("%s[%" G_GINT64_FORMAT ", %" G_GINT64_FORMAT "]", i > 0 ? ", " : "", first, last);
     }
+    printf("], \"lists_us\": [");
+    BenchClient *other = bench_client_new(argv[1]);
+    for (guint64 i = 0; i < rounds; i++) {
+        gint64 list, meanwhile;
+        measure_list(client, other, paths->pdata[0], &list, &meanwhile);
+        printf("%s[%" G_GINT64_FORMAT ", %" G_GINT64_FORMAT "]", i > 0 ? ", " : "", list, meanwhile);
+    }
     printf("]}\n");
+    bench_client_free(other);
     bench_client_free(client);
     return 0;
 }

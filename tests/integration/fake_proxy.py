@@ -14,7 +14,7 @@ ROOT = "/ie/bmcgee/CBus"
 MACHINE = "ie.bmcgee.CBus1.Machine"
 TYPES = {"NKey": "s", "Name": "s", "NamePinned": "b", "Online": "b", "State": "s", "LastError": "s", "LastSeen": "t",
          "RoundTrip": "t", "MachineId": "s", "BootId": "s", "Version": "s", "BusAddress": "s", "Services": "as",
-         "SignalsLost": "t"}
+         "SignalsLost": "t", "Tags": "as"}
 XML = """<node><interface name="org.freedesktop.DBus.ObjectManager">
 <method name="GetManagedObjects"><arg type="a{oa{sa{sv}}}" direction="out"/></method></interface></node>"""
 

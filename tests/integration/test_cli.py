@@ -233,6 +233,30 @@ def test_wait_ends_when_the_bus_goes(roster):
     process.communicate()
 
 
+def test_machines_and_tags_narrow_the_listing(roster):
+    roster.machine(DB, Tags=["web", "old"])
+    assert [machine["NKey"] for machine in json.loads(roster.cbus("machines", "--json", "--on", "@old").stdout)] == [DB]
+    assert [machine["NKey"] for machine in json.loads(roster.cbus("machines", "--json", "--nkeys", "web1", "--on", "@web").stdout)] == [WEB, DB]
+    assert len(roster.cbus("machines", "--nkeys", STRANGER[:12]).stdout.splitlines()) == 2
+    for words, status in (["--nkeys", "nobody"], 3), (["--on", "@none"], 3), (["--nkeys", "UADATABAS"], 2):
+        result = roster.cbus("machines", *words)
+        assert (result.returncode, result.stdout) == (status, "") and words[1].strip("@") in result.stderr
+    # web1 is online already, and is not meant.
+    assert roster.cbus("machines", "--on", "@old", "--wait", "1", "--timeout", "0.3").returncode == 1
+
+
+def test_wait_waits_for_a_machine_that_is_not_known_yet(roster):
+    new = "UANEW" + "D" * 51
+    process = roster.start("machines", "--wait", "1", "--nkeys", new, "--json")
+    read_until_subscribed(roster)
+    assert process.poll() is None
+    roster.machine(new, Name="new", Online=True)
+    out, err = process.communicate(timeout=10)
+    assert process.returncode == 0, err
+    assert [machine["NKey"] for machine in json.loads(out)] == [new]
+    assert roster.cbus("machines", "--wait", "1", "--nkeys", "nobody", "--timeout", "0.3").returncode == 3
+
+
 def test_watch_stays_and_shows_what_changes(roster):
     process = roster.start("machines", "--watch", "--json")
     first = "".join(process.stdout.readline() for _ in range(3))
