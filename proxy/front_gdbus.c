@@ -12,7 +12,7 @@
  * when it can not decode a message; callers therefore check bodies before they hand a call over.
  *
  * Fences: an answer that GDBus has computed travels through its worker thread and the socketpair, while our
- * own signals are written at once. Without care a GetManagedObjects answer could arrive after a
+ * own signals are written at once. Without care the answer to a GetAll could arrive after a
  * PropertiesChanged that is newer than it, and undo it in the client's cache. A fence is a signal sent
  * through GDBus's own queue: when it comes out here, every answer computed before it has come out, too. It
  * never reaches the bus.
