@@ -129,8 +129,9 @@ def test_a_denial_is_recorded_with_its_reason(users, sleeper):
     become(users, "alice")
     authorize(users, 'user="alice",policy="readonly"')
     wait_for(lambda: "denied" in (stop(users, "precious.service").stderr or "").lower(), "the policy to hold")
-    text = users.machines["users1"].run("journalctl", "--no-pager", "-o", "json", f"MESSAGE_ID={DENIED}", "CBUS_MEMBER=StopUnit")
-    record = json.loads(text.splitlines()[0])
+    # journald takes it in when it is scheduled, and no sooner.
+    record = json.loads(wait_for(lambda: users.machines["users1"].run("journalctl", "--no-pager", "-o", "json", f"MESSAGE_ID={DENIED}",
+                                                                      "CBUS_MEMBER=StopUnit").splitlines(), "the record")[0])
     assert record["CBUS_VERDICT"] == "denied"
     assert record["CBUS_USER"] == "alice"
     assert record["CBUS_UID"] == uid(users, "alice")
