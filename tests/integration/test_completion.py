@@ -35,7 +35,12 @@ def environment(fleet):
 def shell(request, fleet, tmp_path_factory):
     directory = tmp_path_factory.mktemp(request.param)
     (directory / "key.pub").write_text("")
-    running = Fish(directory, environment(fleet)) if request.param == "fish" else Shell(request.param, directory, environment(fleet))
+    # Where the shells look for hosts.
+    (directory / ".ssh").mkdir()
+    (directory / ".ssh/known_hosts").write_text("bastion.example ssh-ed25519 AAAA\n")
+    (directory / "hosts").write_text("192.0.2.1 bastion.example\n")
+    shown = {**environment(fleet), "HOSTFILE": str(directory / "hosts")}
+    running = Fish(directory, shown) if request.param == "fish" else Shell(request.param, directory, shown)
     yield running
     running.close()
 
@@ -116,6 +121,7 @@ def test_members(shell):
 def test_files_hosts_and_commands_are_the_shells(shell):
     assert shell.completed("cbus nkey --public-key-file ke")[-1] == "key.pub"
     assert shell.completed("cbus nkey --public-key-file=ke")[-1] == "--public-key-file=key.pub"
+    assert "bastion.example" in shell.offers("cbus keyscan basti")
     assert shell.offers("cbus run web1 ") == {"--"}
     assert "systemctl" in shell.offers("cbus run web1 -- systemc")
     # Behind the command, its own words: none of ours.
