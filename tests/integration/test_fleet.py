@@ -173,6 +173,19 @@ def test_a_hung_machine_delays_only_itself_and_is_named(fleet):
     fleet.wait_machine(fleet.web2, True)
 
 
+def test_a_machine_that_dies_meanwhile_is_named_before_its_time_is_up(fleet):
+    fleet.web2.agent.process.send_signal(signal.SIGSTOP)
+    process = fleet.start_cbus("get", ONE, OBJECT, f"{TEST}.Level", "--nkeys", "web2,web1,db1", "--timeout", "60")
+    there = "".join(process.stdout.readline() for _ in range(4))
+    assert set(blocks(there)) == {"web1", "db1"}
+    fleet.web2.agent.kill()
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == 1 and list(blocks(out)) == ["web2"]
+    assert f"web2 {fleet.web2.nkey}: org.freedesktop.DBus.Error.NoReply" in err and "within" not in err
+    fleet.web2.start_agent()
+    fleet.wait_machine(fleet.web2, True)
+
+
 def notes(fleet, machine=None):
     row = fleet.json("invoke", ONE, OBJECT, "Notified", "--nkeys", machine or "web1")[0]["machines"][0]
     return row["data"][0]
