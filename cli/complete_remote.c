@@ -17,7 +17,7 @@
 #include <string.h>
 
 #define ASKED_MAX  3
-#define TIMEOUT_S  1
+#define TIMEOUT_S  2
 #define LEVELS_MAX 16
 #define STANDARD   "org.freedesktop.DBus."
 

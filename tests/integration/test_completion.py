@@ -143,16 +143,16 @@ def test_the_options_offered_are_those_that_the_verb_takes(fleet, verb):
     assert {line.split("\t")[0] for line in complete(fleet, verb, "--")} == options_of(verb)
 
 
-def test_a_machine_that_hangs_costs_a_second(fleet):
+def test_a_machine_that_hangs_costs_two_seconds(fleet):
     fleet.web2.agent.process.send_signal(signal.SIGSTOP)
     try:
         before = time.monotonic()
         # Nobody asked for this object before, so no cache of the proxy's knows it.
         assert complete(fleet, "get", "--nkeys", "web2", ONE, "/unheard/of", "") == []
-        assert 0.9 < time.monotonic() - before < 2.5
+        assert 1.9 < time.monotonic() - before < 4
         # Others answer for it.
         assert complete(fleet, "get", "--nkeys", "web2,web1", ONE, OBJECT, "Le") == [f"Level\t{TEST}"]
-        assert time.monotonic() - before < 4
+        assert time.monotonic() - before < 6
     finally:
         fleet.web2.agent.process.send_signal(signal.SIGCONT)
     fleet.wait_machine(fleet.web2, True)

@@ -2,8 +2,9 @@
 import json
 import os
 import subprocess
+import threading
 
-from machine import wait_for
+from machine import run, wait_for
 
 SYSTEMD = "org.freedesktop.systemd1"
 MANAGER = "/org/freedesktop/systemd1"
@@ -26,6 +27,12 @@ def rows(fleet, *words):
     return {row["name"]: row for row in json.loads(out)["machines"]}
 
 
+def matches(fleet):
+    """All that the session bus was asked for."""
+    return run("busctl", f"--address={fleet.session.address}", "call", "org.freedesktop.DBus", "/org/freedesktop/DBus",
+               "org.freedesktop.DBus.Debug.Stats", "GetAllMatchRules")
+
+
 def unit(name):
     return f"{MANAGER}/unit/{name}_2eservice"
 
@@ -42,8 +49,11 @@ def test_a_method_and_a_property_of_all_machines_without_their_interface(fleet):
 def test_a_fleet_is_changed_watched_and_waited_for(fleet):
     """A service is started everywhere; what tells of it is what a person would use."""
     monitor = start(fleet, "monitor", f"sender='{SYSTEMD}',path='{MANAGER}',member='JobRemoved',arg2='fleet.service'")
+    end = threading.Timer(60, monitor.kill)  # whose lines are waited for below
+    end.start()
     waiting = start(fleet, "wait", SYSTEMD, unit("fleet"), f"{SYSTEMD}.Unit.ActiveState", "active", "--timeout", "60")
     try:
+        wait_for(lambda: "JobRemoved" in matches(fleet), "the monitor to listen")
         arguments = json.dumps(["fleet.service", "fail", [["Description", {"type": "s", "data": "all of them"}],
                                                           ["RemainAfterExit", {"type": "b", "data": True}],
                                                           ["ExecStart", {"type": "a(sasb)", "data": [["/bin/true", ["true"], False]]}]], []])
@@ -57,6 +67,7 @@ def test_a_fleet_is_changed_watched_and_waited_for(fleet):
         value = rows(fleet, "get", SYSTEMD, unit("fleet"), "Description")
         assert {row["data"] for row in value.values()} == {"all of them"}
     finally:
+        end.cancel()
         monitor.kill()
         monitor.communicate()
         cbus(fleet, "invoke", SYSTEMD, MANAGER, "StopUnit", "ss", "fleet.service", "replace")
