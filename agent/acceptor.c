@@ -20,7 +20,8 @@
  * proxies are on other servers, notice nothing, and find this agent's subject served again a moment later, so
  * that no 503 makes them suspect either. So each link's last words, sealed as ever, are kept and published
  * first of all on the next connection: the proxy opens them, or finds a gap before them, and the link ends
- * there too.
+ * there too. They may be lost as any message may (it was seen, the cause is not known): then the proxy's
+ * pings end it, after ten seconds.
  *
  * It trusts the session and the handshake (wire/), and `authorize` for who may in. Packets find their link by
  * the random link id in them, in a table of this process's own making.
