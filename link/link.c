@@ -6,8 +6,9 @@
  *    final: a message either departed in a published packet or never will.
  *  - The user may free the link inside any handler. The link then lives on, deaf, until the stack has left
  * it.
- *  - A link that ends by itself tells its peer so in a last sealed packet (CLOSE for channel 0), unless it
- * can not: the peer need not wait for its pings. Losing that packet loses nothing.
+ *  - A link that ends by itself tells its peer so in a last sealed packet (CLOSE for channel 0), also when it
+ * ends because a packet was not taken: the peer need not wait for its pings. Losing that packet loses
+ * nothing.
  *  - On an agent nothing is sent before cbus_link_accept(), not even a refusal of what is malformed: who has
  *    not proven an identity gets no sealed byte. On a proxy nothing is sent before FINISH, which travels
  * alone.

@@ -16,7 +16,7 @@
  *
  * departed: a message has departed when the send function took the packet that holds its first byte. If it
  * did not take it, the link ends and the messages of this packet have not departed: nothing of it was
- * published.
+ * published. Its number is spent: whoever gets the link's last words, the next packet, finds the gap.
  *
  * Trusts its callers in link/ for the sizes of records. Loop thread only.
  */
@@ -135,7 +135,7 @@ cbus_link_flush(CbusLink *link)
                       g_error_new_literal(CBUS_LINK_ERROR, CBUS_LINK_ERROR_LOST,
                                           "a packet could not be handed to NATS: the connection is lost, or "
                                           "its queue is full because the server does not read"),
-                      FALSE);
+                      TRUE);
         return FALSE;
     }
     count_departed(link);

@@ -125,6 +125,12 @@ void cbus_link_cut(CbusLink *link);
 /* Around calls of handlers: a link freed in between goes when the last has returned. */
 void cbus_link_enter(CbusLink *link);
 void cbus_link_leave(CbusLink *link);
+/* Inside SEND: the packet is the link's last. */
+static inline gboolean
+cbus_link_says_last(const CbusLink *link)
+{
+    return link->last_words;
+}
 gint64 cbus_link_now(const CbusLink *link);
 
 /* link_batch.c */

@@ -16,6 +16,7 @@ struct _End {
     guint packets;     /* how many were ever sent */
     gsize largest;     /* packet */
     gboolean refusing; /* the transport takes nothing */
+    guint refusals;    /* the transport does not take so many packets that come next */
     gsize backlog;
     gboolean probed;
     GPtrArray *messages; /* of GBytes, as they came */
@@ -45,6 +46,10 @@ end_send(const guint8 *packet, gsize len, gboolean probe, gpointer user_data)
 
     if (end->refusing)
         return FALSE;
+    if (end->refusals > 0) {
+        end->refusals--;
+        return FALSE;
+    }
     end->packets++;
     end->largest = MAX(end->largest, len);
     end->probed |= probe;

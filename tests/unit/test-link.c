@@ -330,6 +330,21 @@ test_a_failed_link_tells_its_peer_at_once(void)
 }
 
 static void
+test_a_link_whose_packet_was_not_taken_tells_its_peer(void)
+{
+    g_autoptr(Pair) pair = pair_new();
+    guint32 channel = pair_channel(pair);
+
+    pair->agent.refusals = 1;
+    g_assert_true(send_message(&pair->agent, channel, 16, 1));
+    pair_settle(pair);
+    g_assert_error(pair->agent.ended, CBUS_LINK_ERROR, CBUS_LINK_ERROR_LOST);
+    g_assert_cmpuint(cbus_link_departed(pair->agent.link, channel), ==, 0);
+    g_assert_error(pair->proxy.ended, CBUS_LINK_ERROR, CBUS_LINK_ERROR_LOST);
+    g_assert_cmpuint(pair->proxy.messages->len, ==, 0);
+}
+
+static void
 test_a_link_can_be_freed_in_its_handlers(void)
 {
     g_autoptr(Pair) pair = pair_new();
@@ -462,6 +477,7 @@ main(int argc, char **argv)
     ADD(nothing_leaves_before_finish_is_accepted);
     ADD(closing_in_order_tells_only_the_peer);
     ADD(a_failed_link_tells_its_peer_at_once);
+    ADD(a_link_whose_packet_was_not_taken_tells_its_peer);
     ADD(a_link_can_be_freed_in_its_handlers);
     ADD(a_ping_measures_the_round_trip);
     ADD(a_busy_link_pings_each_second_an_idle_one_seldom);
