@@ -16,12 +16,9 @@
  *    trip to be finished, while forged ones never are;
  *  - no packet can end a link but one that opens in it.
  *
- * When the NATS connection is lost every link ends here at once, but nobody can be told. In a cluster the
- * proxies are on other servers, notice nothing, and find this agent's subject served again a moment later, so
- * that no 503 makes them suspect either. So each link's last words, sealed as ever, are kept and published
- * first of all on the next connection: the proxy opens them, or finds a gap before them, and the link ends
- * there too. They may be lost as any message may (it was seen, the cause is not known): then the proxy's
- * pings end it, after ten seconds.
+ * When the NATS connection is lost every link ends here at once. What they say last, and what a link says
+ * last that can not send any more for whatever reason, is kept and said on the next connection until it is
+ * heard (last_words.c).
  *
  * It trusts the session and the handshake (wire/), and `authorize` for who may in. Packets find their link by
  * the random link id in them, in a table of this process's own making.
@@ -31,6 +28,7 @@
 #include "agent/acceptor.h"
 
 #include "agent/hello_limits.h"
+#include "agent/last_words.h"
 #include "agent/presence.h"
 #include "link/link_private.h"
 #include "link/log.h"
@@ -51,8 +49,7 @@ struct _CbusAcceptor {
     GQueue half_open;   /* of CbusRoute, oldest first */
     GSource *expiry;
     guint hellos, packets;
-    gboolean parting;     /* links end because NATS is down: what they say is kept */
-    GPtrArray *unsaid;    /* of Unsaid, for the next connection */
+    CbusLastWords *words;
     gboolean sign_failed; /* said once until it works again */
 };
 
@@ -70,13 +67,6 @@ typedef struct {
     guint8 T[CBUS_TRANSCRIPT_BYTES];
     char out[CBUS_SUBJECT_MAX];
 } CbusRoute;
-
-/* A packet that waits for the next connection. */
-typedef struct {
-    char out[CBUS_SUBJECT_MAX];
-    gsize len;
-    guint8 packet[];
-} Unsaid;
 
 static guint
 link_id_hash(gconstpointer id)
@@ -161,26 +151,19 @@ make_room(CbusAcceptor *acceptor, const CbusKey *proxy)
         give_up(g_queue_peek_head(&acceptor->half_open));
 }
 
-static gboolean
-keep_unsaid(const CbusRoute *route, const guint8 *packet, gsize len)
-{
-    Unsaid *unsaid = g_malloc(sizeof *unsaid + len);
-
-    memcpy(unsaid->out, route->out, sizeof unsaid->out);
-    unsaid->len = len;
-    memcpy(unsaid->packet, packet, len);
-    g_ptr_array_add(route->acceptor->unsaid, unsaid);
-    return TRUE;
-}
-
+/* The word of a REFUSED is not kept: strangers would fill the memory. */
 static gboolean
 send_packet(const guint8 *packet, gsize len, gboolean probe, gpointer user_data)
 {
     const CbusRoute *route = user_data;
+    CbusAcceptor *acceptor = route->acceptor;
 
-    if (route->acceptor->parting)
-        return keep_unsaid(route, packet, len);
-    return cbus_nats_publish(route->acceptor->nats, route->out, NULL, packet, len);
+    if (cbus_nats_publish(acceptor->nats, route->out, NULL, packet, len))
+        return TRUE;
+    if (route->half_open || !cbus_link_says_last(route->link))
+        return FALSE;
+    cbus_last_words_keep(acceptor->words, route->out, packet, len);
+    return TRUE;
 }
 
 static gsize
@@ -237,6 +220,7 @@ on_finish(CbusLink *link, const guint8 signature[CBUS_SIGNATURE_BYTES], gpointer
     leave_half_open(route);
     cbus_link_accept(link);
     supersede(acceptor, route);
+    cbus_last_words_heard(acceptor->words, route->out);
     acceptor->handler.accepted(link, &route->proxy, &route->proxy_instance, acceptor->user_data);
 }
 
@@ -358,7 +342,7 @@ cbus_acceptor_new(CbusLoop *loop, CbusNats *nats, CbusSigner *signer, CbusBudget
     acceptor->limits = cbus_hello_limits_new();
     acceptor->announcer = cbus_announcer_new(loop, nats, &signer->public_key, &acceptor->instance);
     acceptor->routes = g_hash_table_new_full(link_id_hash, link_id_equal, NULL, route_free);
-    acceptor->unsaid = g_ptr_array_new_with_free_func(g_free);
+    acceptor->words = cbus_last_words_new(loop, nats);
     g_queue_init(&acceptor->half_open);
     cbus_subject_hello(subject, &signer->public_key);
     acceptor->hellos = cbus_nats_subscribe(nats, subject, on_hello, acceptor);
@@ -390,7 +374,7 @@ cbus_acceptor_free(CbusAcceptor *acceptor)
     while (g_hash_table_iter_next(&iter, NULL, &value))
         cbus_link_cut(((CbusRoute *)value)->link);
     g_hash_table_destroy(acceptor->routes);
-    g_ptr_array_unref(acceptor->unsaid);
+    cbus_last_words_free(acceptor->words);
     if (acceptor->expiry != NULL)
         g_source_destroy(acceptor->expiry);
     g_clear_pointer(&acceptor->expiry, g_source_unref);
@@ -404,13 +388,7 @@ cbus_acceptor_free(CbusAcceptor *acceptor)
 void
 cbus_acceptor_nats_up(CbusAcceptor *acceptor)
 {
-    for (guint i = 0; i < acceptor->unsaid->len; i++) {
-        const Unsaid *unsaid = acceptor->unsaid->pdata[i];
-        /* Else the proxy's pings find out. */
-        if (!cbus_nats_publish(acceptor->nats, unsaid->out, NULL, unsaid->packet, unsaid->len))
-            g_debug("a link's last words were not published");
-    }
-    g_ptr_array_set_size(acceptor->unsaid, 0);
+    cbus_last_words_up(acceptor->words);
     cbus_announcer_start(acceptor->announcer);
 }
 
@@ -422,12 +400,11 @@ cbus_acceptor_nats_down(CbusAcceptor *acceptor, const GError *reason)
     gpointer value;
 
     cbus_announcer_stop(acceptor->announcer);
+    cbus_last_words_down(acceptor->words);
     give_up_all(acceptor);
-    acceptor->parting = TRUE;
     g_hash_table_iter_init(&iter, acceptor->routes);
     while (g_hash_table_iter_next(&iter, NULL, &value))
         cbus_link_fail(((CbusRoute *)value)->link, CBUS_LINK_ERROR_LOST, message);
-    acceptor->parting = FALSE;
 }
 
 void

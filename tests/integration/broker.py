@@ -160,6 +160,13 @@ class Relay:
         for changed in payloads:
             sink.sendall(b" ".join([*words[:-1], str(len(changed)).encode()]) + b"\r\n" + changed + b"\r\n")
 
+    def cut(self):
+        """Ends what connections there are; new ones are taken."""
+        sockets, self.sockets = self.sockets, []
+        for end in sockets:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
     def close(self):
         for end in (self.listener, *self.sockets):
             with contextlib.suppress(OSError):

@@ -219,6 +219,30 @@ def test_packets_out_of_order_end_the_link_and_no_call_is_lost(relayed):
             assert f"n{number}" not in notes
 
 
+def test_last_words_that_are_lost_are_said_again(relayed):
+    """As in a cluster: the agent's connection breaks, the proxy's lives, and there is a subscriber so that no 503 tells."""
+    calls = [relayed.start("Hang") for _ in range(10)]
+    assert relayed.call("Echo", "(v)", GLib.Variant("u", 1)) == (1,)
+    said = []
+
+    def lose_the_first(way, subject, _reply, payload):
+        if way == "out" and ".out." in subject and kind(payload) == PACKET:
+            said.append(payload)
+            return [] if len(said) == 1 else [payload]
+        return [payload]
+
+    with contextlib.closing(RawNats(relayed.nats.port)) as onlooker:
+        onlooker.subscribe("cbus.v1.*.in.*")
+        relayed.relay.cut()
+        relayed.relay.hook = lose_the_first
+        relayed.client.wait(lambda: all(calls), "every answer", 5)
+    for call in calls:
+        assert split_error(call[0])[0] == DBUS_ERROR + "NoReply"
+    assert said[0] == said[1]
+    relayed.wait_online()
+    assert relayed.call("Echo", "(v)", GLib.Variant("u", 2)) == (2,)
+
+
 def test_handshakes_that_lose_a_flight_are_tried_again(relayed):
     lost = []
 

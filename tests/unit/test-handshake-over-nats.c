@@ -3,7 +3,9 @@
 #include "nats-fixture.h"
 
 #include "agent/acceptor.h"
+#include "agent/last_words.h"
 #include "link/link_private.h"
+#include "link/nats_private.h"
 #include "proxy/dialer.h"
 #include "wire/handshake.h"
 #include "wire/message.h"
@@ -742,6 +744,91 @@ test_a_flood_of_fresh_keys_is_rationed(World *world, gconstpointer data)
     assert_link_works(world);
 }
 
+/* As when the agent's server dies and the proxy's lives: the agent's connection alone breaks, and somebody
+ * else (the one who overhears) keeps the broker from telling. */
+static void
+break_connection(World *world)
+{
+    wait_for_link(world);
+    WAIT_UNTIL(cbus_nats_buffered(world->agent.client.nats) == 0);
+    cbus_nats_source_shutdown(world->agent.client.nats->source);
+}
+
+static void
+assert_told_at_once(World *world)
+{
+    gint64 before = g_get_monotonic_time();
+
+    WAIT_UNTIL(world->proxy.ended == 1);
+    g_assert_cmpint(g_get_monotonic_time() - before, <, 3 * G_USEC_PER_SEC);
+    g_assert_error(world->proxy.reason, CBUS_LINK_ERROR, CBUS_LINK_ERROR_LOST);
+    WAIT_UNTIL(world->proxy.linked == 2 && world->agent.accepted == 2);
+    assert_link_works(world);
+}
+
+static void
+test_an_agent_whose_connection_breaks_tells_on_the_next(World *world, gconstpointer data)
+{
+    break_connection(world);
+    assert_told_at_once(world);
+    g_assert_nonnull(strstr(world->proxy.reason->message, "NATS"));
+}
+
+/* The connection is known to be lost, its links do not know it yet, and one of them sends. */
+static void
+test_a_link_that_sends_while_its_connection_breaks_tells_on_the_next(World *world, gconstpointer data)
+{
+    gint64 round_trip = 0;
+
+    break_connection(world);
+    while (cbus_nats_is_up(world->agent.client.nats))
+        g_main_context_iteration(NULL, TRUE);
+    g_assert_nonnull(world->agent.link);
+    g_assert_true(cbus_link_is_open(world->agent.link));
+    cbus_link_ping(world->agent.link, store_round_trip, &round_trip);
+    WAIT_UNTIL(world->agent.ended == 1);
+    g_assert_nonnull(strstr(world->agent.reason->message, "could not be handed to NATS"));
+    assert_told_at_once(world);
+}
+
+static void
+count_words(const char *subject, const char *reply, guint8 *data, gsize len, gpointer user_data)
+{
+    g_assert_cmpmem(data, len, "bye", 3);
+    (*(guint *)user_data)++;
+}
+
+static void
+test_last_words_are_said_until_they_are_heard(World *world, gconstpointer data)
+{
+    CbusNats *nats = world->agent.client.nats;
+    guint heard = 0;
+
+    wait_for_link(world);
+    g_autoptr(CbusLastWords) words = cbus_last_words_new(&world->server.loop, nats);
+    cbus_last_words_keep(words, "words.one", (const guint8 *)"bye", 3);
+    cbus_last_words_keep(words, "words.two", (const guint8 *)"bye", 3);
+    cbus_last_words_up(words);
+    /* What is said at once falls on deaf ears: nobody has subscribed when the server gets it. */
+    cbus_nats_flush(nats, 1000);
+    nats_fixture_turn_for(100);
+    (void)cbus_nats_subscribe(world->other.nats, "words.one", count_words, &heard);
+    gint64 before = g_get_monotonic_time();
+    WAIT_UNTIL(heard == 1);
+    g_assert_cmpint(g_get_monotonic_time() - before, <, 2 * G_USEC_PER_SEC);
+    /* Another connection. */
+    cbus_last_words_down(words);
+    cbus_last_words_up(words);
+    WAIT_UNTIL(heard == 2);
+    cbus_last_words_heard(words, "words.one");
+    guint others = 0;
+    (void)cbus_nats_subscribe(world->other.nats, "words.two", count_words, &others);
+    WAIT_UNTIL(others == 2);
+    g_assert_cmpuint(heard, ==, 2);
+    cbus_last_words_heard(words, "words.two");
+    nats_fixture_turn_for(100);
+}
+
 #define ADD(name) g_test_add("/handshake-over-nats/" #name, World, NULL, set_up, test_##name, tear_down)
 
 int
@@ -766,6 +853,9 @@ main(int argc, char **argv)
     ADD(two_agents_with_one_key_do_not_take_turns);
     ADD(a_newer_link_of_the_same_proxy_replaces_the_older);
     ADD(a_lost_server_ends_links_and_they_come_back);
+    ADD(an_agent_whose_connection_breaks_tells_on_the_next);
+    ADD(a_link_that_sends_while_its_connection_breaks_tells_on_the_next);
+    ADD(last_words_are_said_until_they_are_heard);
     ADD(a_pinned_machine_without_presence_is_offline);
     ADD(unwanted_machines_get_no_hello);
     ADD(a_flood_of_fresh_keys_is_rationed);
