@@ -69,10 +69,7 @@ call(CbusCensus *self, guint32 serial, const char *member, const char *argument)
 void
 cbus_census_start(CbusCensus *self)
 {
-    static const char rule[] =
-        "type='signal',sender='" DRIVER "',interface='" DRIVER "',member='NameOwnerChanged'";
-
-    call(self, SERIAL_MATCH, "AddMatch", rule);
+    call(self, SERIAL_MATCH, "AddMatch", CBUS_CENSUS_MATCH);
     call(self, SERIAL_LIST, "ListNames", NULL);
 }
 

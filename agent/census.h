@@ -6,6 +6,10 @@
 /* Serials of its calls: this one and those above. */
 #define CBUS_CENSUS_SERIAL 0xF0000000u
 
+/* The match rule of NameOwnerChanged, which stands on the connection from then on. */
+#define CBUS_CENSUS_MATCH                                                                                    \
+    "type='signal',sender='org.freedesktop.DBus',interface='org.freedesktop.DBus',member='NameOwnerChanged'"
+
 typedef struct _CbusCensus CbusCensus;
 /* Sends a call; frees nothing. */
 typedef void (*CbusCensusAsk)(const guint8 *data, gsize size, gpointer user_data);

@@ -20,6 +20,7 @@
  * the filter: when one returns FALSE nothing is touched any more. */
 #include "agent/filter.h"
 #include "agent/census.h"
+#include "agent/filter_answer.h"
 #include "agent/filter_calls.h"
 #include "agent/names.h"
 #include "wire/body.h"
@@ -72,19 +73,6 @@ is_visible(const CbusFilter *self, CbusSpan name)
 }
 
 static gboolean
-is_lookup(const CbusFacts *facts)
-{
-    return cbus_span_is(facts->destination, DRIVER);
-}
-
-/* The name that a message of the client is about. */
-static CbusSpan
-name_of(const CbusFacts *facts)
-{
-    return is_lookup(facts) ? facts->arguments[0] : facts->destination;
-}
-
-static gboolean
 from_driver(const CbusMessage *message)
 {
     return cbus_span_is(message->sender, DRIVER);
@@ -96,23 +84,17 @@ fail(CbusFilter *self, const char *error_name, const char *message)
     self->handler.failed(error_name, message, self->user_data);
 }
 
-/* Answers the client's CALL in the bus's name. */
+/* Sends the answer to the client's CALL that was written; WANTED: there is one. */
+static gboolean
+deliver_answer(CbusFilter *self, gboolean wanted)
+{
+    return !wanted || self->handler.deliver(self->out->data, self->out->len, self->user_data);
+}
+
 static gboolean
 answer_error(CbusFilter *self, const CbusMessage *call, const char *name, const char *text)
 {
-    const CbusHeader header = {.type = CBUS_MESSAGE_ERROR,
-                               .flags = CBUS_FLAG_NO_REPLY,
-                               .serial = REFUSAL,
-                               .reply_serial = call->serial,
-                               .error_name = cbus_span(name),
-                               .destination = cbus_span(self->self),
-                               .sender = CBUS_SPAN_LITERAL(DRIVER)};
-
-    if (call->type != CBUS_MESSAGE_CALL || (call->flags & CBUS_FLAG_NO_REPLY) != 0)
-        return TRUE;
-    g_byte_array_set_size(self->out, 0);
-    cbus_message_append(self->out, &header, "s", text);
-    return self->handler.deliver(self->out->data, self->out->len, self->user_data);
+    return deliver_answer(self, cbus_filter_answer_error(self->out, self->self, call, name, text));
 }
 
 /* Does not forward MESSAGE. REASON is recorded; HINT (may be NULL), with arguments, is the caller's alone. */
@@ -144,58 +126,42 @@ deny(CbusFilter *self, const CbusMessage *message, const CbusFacts *facts, const
     return refuse(self, message, CBUS_DBUS_ERROR("AccessDenied"), reason, hint);
 }
 
-static gboolean
-answer_no_owner(CbusFilter *self, const CbusMessage *call)
-{
-    const CbusHeader header = {.endian = CBUS_ENDIAN_NATIVE,
-                               .type = CBUS_MESSAGE_RETURN,
-                               .flags = CBUS_FLAG_NO_REPLY,
-                               .serial = REFUSAL,
-                               .reply_serial = call->serial,
-                               .destination = cbus_span(self->self),
-                               .sender = CBUS_SPAN_LITERAL(DRIVER),
-                               .signature = CBUS_SPAN_LITERAL("b")};
-    static const guint8 no[4];
-
-    if ((call->flags & CBUS_FLAG_NO_REPLY) != 0)
-        return TRUE;
-    g_byte_array_set_size(self->out, 0);
-    (void)cbus_header_append(self->out, &header, sizeof no);
-    g_byte_array_append(self->out, no, sizeof no);
-    return self->handler.deliver(self->out->data, self->out->len, self->user_data);
-}
-
 /* Answers as a bus on which nobody has the name. */
 static gboolean
 hide(CbusFilter *self, const CbusMessage *message, const CbusFacts *facts)
 {
-    gboolean lookup = is_lookup(facts);
-    CbusSpan name = name_of(facts);
-    gboolean starts = lookup ? cbus_span_is(facts->member, "StartServiceByName")
-                             : (facts->flags & CBUS_FLAG_NO_AUTO_START) == 0;
-    g_autofree char *text = NULL;
-
     self->handler.denied(message, "the name may not be seen", self->user_data);
-    if (lookup && cbus_span_is(facts->member, "NameHasOwner"))
-        return answer_no_owner(self, message);
-    if (starts) {
-        text =
-            g_strdup_printf("The name %.*s was not provided by any .service files", (int)name.len, name.text);
-        return answer_error(self, message, CBUS_DBUS_ERROR("ServiceUnknown"), text);
+    return deliver_answer(self, cbus_filter_answer_hidden(self->out, self->self, message, facts));
+}
+
+/* The rule by which we follow owners stands on the bus once. What the client says of its like is kept here,
+ * since it would take away ours. */
+static gboolean
+take_own_match(CbusFilter *self, const CbusMessage *message, CbusOwnMatch what)
+{
+    switch (what) {
+        case CBUS_OWN_MATCH_FULL:
+            return refuse(self, message, CBUS_DBUS_ERROR("LimitsExceeded"), "too many match rules", NULL);
+        case CBUS_OWN_MATCH_MISSING:
+            return answer_error(self, message, CBUS_DBUS_ERROR("MatchRuleNotFound"),
+                                "The given match rule wasn't found and can't be removed");
+        default:
+            return deliver_answer(self, cbus_filter_answer_done(self->out, self->self, message));
     }
-    text = lookup
-               ? g_strdup_printf("Could not get owner of name '%.*s': no such name", (int)name.len, name.text)
-               : g_strdup_printf("Name \"%.*s\" does not exist", (int)name.len, name.text);
-    return answer_error(self, message, CBUS_DBUS_ERROR("NameHasNoOwner"), text);
 }
 
 /* The client's MESSAGE may pass. FALSE when the channel ended. */
 static gboolean
 pass(CbusFilter *self, const CbusMessage *message, const CbusFacts *facts, const guint8 *data)
 {
+    CbusOwnMatch own = CBUS_OWN_MATCH_NONE;
     const char *why = NULL;
     CbusFilterSent sent;
 
+    if (message->type == CBUS_MESSAGE_CALL)
+        own = cbus_filter_calls_own_match(self->calls, facts);
+    if (own != CBUS_OWN_MATCH_NONE)
+        return take_own_match(self, message, own);
     if (message->type == CBUS_MESSAGE_CALL)
         why = cbus_filter_calls_sent(self->calls, facts, message->serial);
     if (why != NULL)
@@ -221,8 +187,9 @@ judge_client(CbusFilter *self, const CbusMessage *message, const guint8 *data)
         facts.requested = cbus_filter_calls_reply(self->calls, message->destination, message->reply_serial);
     decision = cbus_judge(&judge, &facts);
     /* A stranger that called is there. */
-    if (decision.verdict == CBUS_VERDICT_HIDE && cbus_names_has_met(self->names, name_of(&facts)))
-        decision = (CbusDecision){is_lookup(&facts) ? CBUS_VERDICT_ALLOW : CBUS_VERDICT_DENY, NULL};
+    if (decision.verdict == CBUS_VERDICT_HIDE && cbus_names_has_met(self->names, cbus_facts_name(&facts)))
+        decision =
+            (CbusDecision){cbus_facts_are_lookup(&facts) ? CBUS_VERDICT_ALLOW : CBUS_VERDICT_DENY, NULL};
     switch (decision.verdict) {
         case CBUS_VERDICT_DENY:
             return deny(self, message, &facts, &decision);

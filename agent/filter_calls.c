@@ -5,13 +5,15 @@
  * again: two calls with one serial would get each other's answers judged.
  *
  * Match rules are kept to know whether the client asked for NameOwnerChanged: the bus sends it for our own
- * rule in any case. A rule counts from AddMatch on, and no more when the bus refused it. A monitor hears what
- * is meant for others, and is filtered no more; but only once the bus made it one.
+ * rule in any case. A rule counts from AddMatch on, and no more when the bus refused it. One that equals our
+ * own stays here: a bus that removed it would remove ours, and owners would be followed no more. A monitor
+ * hears what is meant for others, and is filtered no more; but only once the bus made it one.
  *
  * Calls of others to the client are kept by sender and serial, so that it can not send replies to nothing.
  *
  * Bounds: 4096 of each. Loop thread only. */
 #include "agent/filter_calls.h"
+#include "agent/census.h"
 #include "wire/match_rule.h"
 
 #define CALLS_MAX   4096
@@ -144,7 +146,7 @@ of_service(const CbusFacts *facts)
     return call;
 }
 
-static void
+static gboolean
 remove_match(CbusFilterCalls *self, CbusSpan text)
 {
     g_autoptr(CbusMatchRule) rule = cbus_match_rule_parse(text, NULL);
@@ -152,8 +154,30 @@ remove_match(CbusFilterCalls *self, CbusSpan text)
     for (guint i = 0; rule != NULL && i < self->matches->len; i++)
         if (cbus_match_rule_equal(rule, g_ptr_array_index(self->matches, i))) {
             g_ptr_array_remove_index_fast(self->matches, i);
-            return;
+            return TRUE;
         }
+    return FALSE;
+}
+
+CbusOwnMatch
+cbus_filter_calls_own_match(CbusFilterCalls *self, const CbusFacts *facts)
+{
+    g_autoptr(CbusMatchRule) own = NULL, rule = NULL;
+    gboolean adds = is_driver_call(facts, DRIVER, "AddMatch");
+
+    if (!cbus_span_is(facts->destination, DRIVER) ||
+        !(adds || is_driver_call(facts, DRIVER, "RemoveMatch")) || facts->arguments[0].text == NULL)
+        return CBUS_OWN_MATCH_NONE;
+    own = cbus_match_rule_parse(CBUS_SPAN_LITERAL(CBUS_CENSUS_MATCH), NULL);
+    rule = cbus_match_rule_parse(facts->arguments[0], NULL);
+    if (rule == NULL || !cbus_match_rule_equal(own, rule))
+        return CBUS_OWN_MATCH_NONE;
+    if (!adds)
+        return remove_match(self, facts->arguments[0]) ? CBUS_OWN_MATCH_DONE : CBUS_OWN_MATCH_MISSING;
+    if (self->matches->len >= MATCHES_MAX)
+        return CBUS_OWN_MATCH_FULL;
+    g_ptr_array_add(self->matches, g_steal_pointer(&rule));
+    return CBUS_OWN_MATCH_DONE;
 }
 
 /* What the call changes here. LISTENS: as in CbusSentCall. Returns NULL, or why it must not be forwarded. */
@@ -162,7 +186,7 @@ note_driver(CbusFilterCalls *self, const CbusFacts *facts, gboolean *listens)
 {
     *listens = is_driver_call(facts, DRIVER ".Monitoring", "BecomeMonitor");
     if (is_driver_call(facts, DRIVER, "RemoveMatch") && facts->arguments[0].text != NULL)
-        remove_match(self, facts->arguments[0]);
+        (void)remove_match(self, facts->arguments[0]);
     if (!is_driver_call(facts, DRIVER, "AddMatch"))
         return NULL;
     g_autoptr(CbusMatchRule) rule = cbus_match_rule_parse(facts->arguments[0], NULL);
@@ -201,7 +225,7 @@ cbus_filter_calls_answered(CbusFilterCalls *self, guint32 serial, gboolean faile
     *out = call != &plain ? call : NULL;
     self->listen |= *out != NULL && (*out)->listens && !failed;
     if (*out != NULL && (*out)->match != NULL && failed)
-        remove_match(self, cbus_span((*out)->match));
+        (void)remove_match(self, cbus_span((*out)->match));
     return TRUE;
 }
 

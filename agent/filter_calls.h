@@ -22,6 +22,16 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(CbusFilterCalls, cbus_filter_calls_free)
  * it must not be. */
 const char *cbus_filter_calls_sent(CbusFilterCalls *calls, const CbusFacts *facts,
                                    guint32 serial) G_GNUC_WARN_UNUSED_RESULT;
+/* Before that: whether it adds or removes the match rule of the census itself, which the bus must not hear.
+ */
+typedef enum {
+    CBUS_OWN_MATCH_NONE,    /* it does neither */
+    CBUS_OWN_MATCH_DONE,    /* noted; the client is to hear that it is done */
+    CBUS_OWN_MATCH_MISSING, /* the client has no such rule to remove */
+    CBUS_OWN_MATCH_FULL,    /* it has too many rules to add one */
+} CbusOwnMatch;
+CbusOwnMatch cbus_filter_calls_own_match(CbusFilterCalls *calls,
+                                         const CbusFacts *facts) G_GNUC_WARN_UNUSED_RESULT;
 /* An answer came. OUT: (transfer full) what has to be done with it, or NULL: nothing. FALSE: it answers no
  * call. FAILED: it is an error. */
 gboolean cbus_filter_calls_answered(CbusFilterCalls *calls, guint32 serial, gboolean failed,

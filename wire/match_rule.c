@@ -239,15 +239,24 @@ cbus_match_rule_eavesdrops(const CbusMatchRule *rule)
     return g_strcmp0(value_of(rule, KEY_EAVESDROP), "true") == 0;
 }
 
+/* Not to eavesdrop is what is not said, too. */
+static gboolean
+has_all_of(const CbusMatchRule *a, const CbusMatchRule *b)
+{
+    for (guint i = 0; i < b->n; i++) {
+        const char *value = value_of(a, b->pairs[i].key);
+        if (value == NULL && b->pairs[i].key == KEY_EAVESDROP)
+            value = "false";
+        if (g_strcmp0(value, b->pairs[i].value) != 0)
+            return FALSE;
+    }
+    return TRUE;
+}
+
 gboolean
 cbus_match_rule_equal(const CbusMatchRule *a, const CbusMatchRule *b)
 {
-    if (a->n != b->n)
-        return FALSE;
-    for (guint i = 0; i < a->n; i++)
-        if (g_strcmp0(value_of(b, a->pairs[i].key), a->pairs[i].value) != 0)
-            return FALSE;
-    return TRUE;
+    return has_all_of(a, b) && has_all_of(b, a);
 }
 
 /* TEXT is WHOLE or begins with it and SEPARATOR. */

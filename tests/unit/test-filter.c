@@ -309,6 +309,45 @@ test_a_refused_match_does_not_count(Fixture *f, gconstpointer rules)
     g_assert_cmpuint(f->to_client->len, ==, 0);
 }
 
+/* Owners are followed by a rule on the client's own connection, and a bus knows rules by what they say: the
+ * client must not be able to take it away. */
+static void
+test_the_rule_that_follows_owners_stays(Fixture *f, gconstpointer rules)
+{
+    static const char *const like_it[] = {
+        CBUS_CENSUS_MATCH,
+        "member=NameOwnerChanged,interface=" DRIVER ",sender=" DRIVER ",type=signal",
+        CBUS_CENSUS_MATCH ",eavesdrop='false'",
+    };
+
+    greet(f);
+    for (guint i = 0; i < G_N_ELEMENTS(like_it); i++) {
+        clear(f);
+        call(f, 10 * i + 5, DRIVER, DRIVER, "RemoveMatch", g_variant_new("(s)", like_it[i]));
+        g_assert_cmpuint(f->to_bus->len, ==, 0);
+        g_assert_cmpstr(g_dbus_message_get_error_name(last(f->to_client)), ==,
+                        DRIVER ".Error.MatchRuleNotFound");
+        /* Who has one of his own may remove it, once. */
+        call(f, 10 * i + 6, DRIVER, NULL, "AddMatch", g_variant_new("(s)", like_it[i]));
+        g_assert_null(g_dbus_message_get_error_name(last(f->to_client)));
+        clear(f);
+        change(f, "a.One", ":1.10", ":1.10");
+        g_assert_cmpuint(f->to_client->len, ==, 1);
+        call(f, 10 * i + 7, DRIVER, NULL, "RemoveMatch", g_variant_new("(s)", like_it[0]));
+        g_assert_null(g_dbus_message_get_error_name(last(f->to_client)));
+        g_assert_cmpuint(g_dbus_message_get_reply_serial(last(f->to_client)), ==, 10 * i + 7);
+        clear(f);
+        change(f, "a.One", ":1.10", ":1.10");
+        g_assert_cmpuint(f->to_client->len, ==, 0);
+        call(f, 10 * i + 8, DRIVER, NULL, "RemoveMatch", g_variant_new("(s)", like_it[i]));
+        g_assert_nonnull(g_dbus_message_get_error_name(last(f->to_client)));
+        g_assert_cmpuint(f->to_bus->len, ==, 0);
+    }
+    /* Others are the bus's affair. */
+    call(f, 100, DRIVER, DRIVER, "RemoveMatch", g_variant_new("(s)", "type='signal'"));
+    g_assert_cmpuint(f->to_bus->len, ==, 1);
+}
+
 static void
 test_strangers_may_not_call(Fixture *f, gconstpointer rules)
 {
@@ -453,6 +492,7 @@ main(int argc, char **argv)
         test_what_could_not_be_recorded_is_forgotten);
     ADD("owners-are-followed", "talk=a.One", test_owners_are_followed);
     ADD("a-refused-match-does-not-count", "talk=a.One", test_a_refused_match_does_not_count);
+    ADD("the-rule-that-follows-owners-stays", "talk=a.One", test_the_rule_that_follows_owners_stays);
     ADD("strangers-may-not-call", "talk=a.One", test_strangers_may_not_call);
     ADD("replies-go-to-calls", "talk=a.One", test_replies_go_to_calls);
     ADD("reasons-hold-no-arguments", "see=a.One", test_reasons_hold_no_arguments);
