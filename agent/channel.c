@@ -83,12 +83,19 @@ call_sent(CbusAgentChannel *self)
         self->handler.busy(self, self->user_data);
 }
 
-/* A service may send replies that nobody asked for. */
+/* A reply goes to the client, or would have. A service may send some that nobody asked for. */
 static void
 reply_came(CbusAgentChannel *self)
 {
     if (self->pending > 0)
         self->pending--;
+}
+
+/* TYPE: the second byte of a message. */
+static gboolean
+is_reply(guint8 type)
+{
+    return type == CBUS_MESSAGE_RETURN || type == CBUS_MESSAGE_ERROR;
 }
 
 /* An error in the bus's name in reply to serial REPLY_SERIAL of the client, who may have asked many machines.
@@ -182,20 +189,19 @@ filter_asks(const guint8 *data, gsize size, gpointer user_data)
     cbus_bus_send(((CbusAgentChannel *)user_data)->bus, data, size);
 }
 
+/* Not all replies of the bus come here: the filter has calls of its own, and answers some of the client's. */
 static gboolean
 filter_delivers(const guint8 *data, gsize size, gpointer user_data)
 {
+    if (is_reply(data[1]))
+        reply_came(user_data);
     return send_to_link(user_data, data, size);
 }
 
 static void
 filter_denied(const CbusMessage *message, const char *reason, gpointer user_data)
 {
-    CbusAgentChannel *self = user_data;
-
-    if (wants_reply(message))
-        reply_came(self);
-    cbus_audit_denied(self->trail, message, reason);
+    cbus_audit_denied(((CbusAgentChannel *)user_data)->trail, message, reason);
 }
 
 static void
@@ -271,12 +277,13 @@ bus_message(CbusBus *bus, const guint8 *data, gsize size, gpointer user_data)
         replace(self, &message, error);
         return;
     }
-    if (message.type == CBUS_MESSAGE_RETURN || message.type == CBUS_MESSAGE_ERROR)
-        reply_came(self);
-    if (self->filter != NULL)
+    if (self->filter != NULL) {
         cbus_filter_from_bus(self->filter, &message, data);
-    else
-        (void)send_to_link(self, data, size);
+        return;
+    }
+    if (is_reply(message.type))
+        reply_came(self);
+    (void)send_to_link(self, data, size);
 }
 
 static void
