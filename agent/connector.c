@@ -19,7 +19,7 @@
  * it may fork at any time. Signals that end the agent are ignored here: the end of the sockets is the end.
  *
  * Changes are read 200 ms after the first sign of one, so that a file that is being written is seen whole;
- * when a folder can not be watched the file is looked at each second. */
+ * when a change might not be seen (agent/keys_watch.c) the files are looked at each second. */
 #include "agent/connector.h"
 #include "agent/keys_file.h"
 #include "agent/keys_watch.h"

@@ -1,10 +1,12 @@
 /* Watching the authorized-keys file.
  *
  * The folder is watched rather than the file, because editors and package managers replace files by rename.
- * When the name is a symbolic link, the folder of what it points at is watched too. Whether an event means
- * anything is not decided here beyond its file name: the owner reads the file again and compares, so that an
- * event too many costs one read, and one too few is what must not happen. Hence an overflow of the queue
- * counts as a change, and so does the end of a watched folder.
+ * When the name is a symbolic link, the folder of what it points at is watched too. When more links are on
+ * the way (a folder that is one, a link to a link, one to nothing yet), any of them could be put in another's
+ * place without an event here: then the watch is not whole, and the file is looked at by the clock. Whether
+ * an event means anything is not decided here beyond its file name: the owner reads the file again and
+ * compares, so that an event too many costs one read, and one too few is what must not happen. Hence an
+ * overflow of the queue counts as a change, and so does the end of a watched folder.
  *
  * GFileMonitor would need GIO's worker threads, and the connector that runs this must be able to fork.
  * One thread; the descriptor is non-blocking. */
@@ -28,6 +30,7 @@ struct _CbusKeysWatch {
     int fd;
     char *file; /* absolute */
     Place given, resolved;
+    gboolean more_links; /* on the way than the name itself */
 };
 
 static void
@@ -53,6 +56,22 @@ place_set(CbusKeysWatch *self, Place *place, const char *path)
         (void)inotify_rm_watch(self->fd, old);
 }
 
+/* TRUE if the meaning of the name, which is REAL (NULL: nothing), hangs on another link than the name. */
+static gboolean
+has_more_links(const char *file, const char *real)
+{
+    g_autofree char *folder = g_path_get_dirname(file);
+    g_autofree char *target = g_file_read_link(file, NULL);
+    g_autofree char *straight = target != NULL ? g_canonicalize_filename(target, folder) : g_strdup(file);
+    char *real_folder = realpath(folder, NULL);
+    /* A folder that is not there can not be watched, which is known without us. */
+    gboolean more = (real_folder != NULL && strcmp(real_folder, folder) != 0) ||
+                    (target != NULL && g_strcmp0(straight, real) != 0);
+
+    free(real_folder);
+    return more;
+}
+
 void
 cbus_keys_watch_renew(CbusKeysWatch *self)
 {
@@ -60,6 +79,7 @@ cbus_keys_watch_renew(CbusKeysWatch *self)
 
     place_set(self, &self->given, self->file);
     place_set(self, &self->resolved, real != NULL ? real : self->file);
+    self->more_links = has_more_links(self->file, real);
     free(real);
 }
 
@@ -95,7 +115,7 @@ cbus_keys_watch_fd(const CbusKeysWatch *self)
 gboolean
 cbus_keys_watch_is_whole(const CbusKeysWatch *self)
 {
-    return self->given.wd >= 0 && self->resolved.wd >= 0;
+    return self->given.wd >= 0 && self->resolved.wd >= 0 && !self->more_links;
 }
 
 static gboolean

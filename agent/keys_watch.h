@@ -15,5 +15,6 @@ int cbus_keys_watch_fd(const CbusKeysWatch *watch); /* to poll for input; −1 w
 gboolean cbus_keys_watch_drain(CbusKeysWatch *watch);
 /* Watches again what the name means now; call before each reading of the file. */
 void cbus_keys_watch_renew(CbusKeysWatch *watch);
-/* FALSE: a folder can not be watched, so that the file has to be looked at by the clock. */
+/* FALSE: it may change unseen (a folder can not be watched, or there are more links than one), so that the
+ * file has to be looked at by the clock. */
 gboolean cbus_keys_watch_is_whole(const CbusKeysWatch *watch);

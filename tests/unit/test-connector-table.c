@@ -157,6 +157,66 @@ test_every_link_on_the_way_counts(Fixture *fixture, gconstpointer data)
     reload_until(fixture, &key_a, FALSE);
 }
 
+/* Puts a link to TARGET in the place of NAME, as who switches between two sets of files does. */
+static void
+switch_link(const char *name, const char *target)
+{
+    g_autofree char *fresh = g_strconcat(name, ".new", NULL);
+
+    g_assert_cmpint(symlink(target, fresh), ==, 0);
+    g_assert_cmpint(g_rename(fresh, name), ==, 0);
+}
+
+static void
+await_key(Fixture *fixture, const CbusKey *key)
+{
+    while (cbus_connector_client_lookup(fixture->client, key) == NULL)
+        iterate_until(fixture, &fixture->tables, fixture->tables + 1);
+}
+
+/* What the name means hangs on a link to a folder: nothing happens to the name, to its folder's listing of it
+ * or to what it meant when that is switched. */
+static void
+test_a_switched_folder_is_seen(Fixture *fixture, gconstpointer data)
+{
+    g_autofree char *one = g_build_filename(fixture->folder, "one", NULL);
+    g_autofree char *two = g_build_filename(fixture->folder, "two", NULL);
+    g_autofree char *current = g_build_filename(fixture->folder, "current", NULL);
+    g_autofree char *keys_one = g_build_filename(one, "keys", NULL);
+    g_autofree char *keys_two = g_build_filename(two, "keys", NULL);
+
+    g_assert_cmpint(g_mkdir(one, 0755), ==, 0);
+    g_assert_cmpint(g_mkdir(two, 0755), ==, 0);
+    g_assert_cmpint(g_rename(fixture->keys_file, keys_one), ==, 0);
+    switch_link(current, "one");
+    switch_link(fixture->keys_file, "current/keys");
+    g_free(g_steal_pointer(&fixture->keys_file));
+    fixture->keys_file = g_steal_pointer(&keys_two);
+    write_keys(fixture, line_b);
+    reload_until(fixture, &key_a, TRUE);
+    switch_link(current, "two");
+    await_key(fixture, &key_b);
+    g_assert_null(cbus_connector_client_lookup(fixture->client, &key_a));
+    switch_link(current, "one");
+    await_key(fixture, &key_a);
+}
+
+/* A link that points at nothing, for now. */
+static void
+test_what_a_link_will_mean_is_seen(Fixture *fixture, gconstpointer data)
+{
+    g_autofree char *elsewhere = g_build_filename(fixture->folder, "elsewhere", NULL);
+    char *target = g_build_filename(elsewhere, "keys", NULL);
+
+    g_assert_cmpint(g_mkdir(elsewhere, 0755), ==, 0);
+    switch_link(fixture->keys_file, "elsewhere/keys");
+    reload_until(fixture, &key_a, FALSE);
+    g_free(g_steal_pointer(&fixture->keys_file));
+    fixture->keys_file = target;
+    write_keys(fixture, line_b);
+    await_key(fixture, &key_b);
+}
+
 static void
 test_folder_of_somebody_else_authorizes_nobody(Fixture *fixture, gconstpointer data)
 {
@@ -184,6 +244,8 @@ main(int argc, char **argv)
     ADD("replaced-folder-is-seen", test_replaced_folder_is_seen);
     ADD("linked-file-is-seen", test_linked_file_is_seen);
     ADD("every-link-on-the-way-counts", test_every_link_on_the_way_counts);
+    ADD("a-switched-folder-is-seen", test_a_switched_folder_is_seen);
+    ADD("what-a-link-will-mean-is-seen", test_what_a_link_will_mean_is_seen);
     if (geteuid() == 0)
         ADD("folder-of-somebody-else-authorizes-nobody", test_folder_of_somebody_else_authorizes_nobody);
     status = g_test_run();
