@@ -86,7 +86,7 @@ destroy_connection(CbusNats *nats)
     g_clear_pointer(&nats->beat, cbus_nats_beat_free);
     g_clear_pointer(&nats->connection, natsConnection_Destroy);
     g_clear_pointer(&nats->source, cbus_nats_source_free);
-    nats->blocked = nats->denial_shown = FALSE;
+    nats->blocked = nats->denial_shown = nats->headers_missed = FALSE;
     nats->max_payload = MAX_PAYLOAD_DEFAULT;
 }
 

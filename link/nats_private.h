@@ -26,7 +26,7 @@ struct _CbusNats {
     CbusDeferred write;
     gsize max_payload;
     gint64 up_since;
-    gboolean up, blocked, denial_shown;
+    gboolean up, blocked, denial_shown, headers_missed;
     GError *loss; /* set: waits for its burial */
     GSource *burial;
     guint beat_ms;

@@ -6,6 +6,7 @@
  *
  * Headers are the gateway's: links use none (1.5 to 4 µs each). Trust: header values are to be one line; what
  * a peer put into a header is any bytes, and its reader's to judge. Loop thread only. */
+#include "link/log.h"
 #include "link/nats_private.h"
 
 #define HEADERS_BEGIN_AND_END 16 /* "NATS/1.0\r\n", "\r\n", and a little more */
@@ -21,6 +22,21 @@ headers_size(const CbusNatsHeader *headers)
     return size;
 }
 
+/* Says so once a connection. */
+static gboolean
+may_have_headers(CbusNats *nats)
+{
+    if (natsConnection_HasHeaderSupport(nats->connection) == NATS_OK)
+        return TRUE;
+    if (!nats->headers_missed)
+        cbus_log(G_LOG_LEVEL_WARNING,
+                 "the NATS server takes no headers, without which a gateway can neither answer nor publish "
+                 "signals: take no_header_support out of its configuration",
+                 NULL);
+    nats->headers_missed = TRUE;
+    return FALSE;
+}
+
 const char *
 cbus_nats_header(CbusNats *nats, const char *name)
 {
@@ -31,7 +47,7 @@ gboolean
 cbus_nats_publish_headers(CbusNats *nats, const char *subject, const char *reply,
                           const CbusNatsHeader *headers, const guint8 *data, gsize len)
 {
-    if (!nats->up || len + headers_size(headers) > nats->max_payload ||
+    if (!nats->up || len + headers_size(headers) > nats->max_payload || !may_have_headers(nats) ||
         !cbus_nats_queue_publish_headers(&nats->queue, nats->connection, subject, reply, headers, data, len))
         return FALSE;
     cbus_nats_want_write(nats);

@@ -153,6 +153,27 @@ test_flush_before_free(NatsFixture *fixture, gconstpointer data)
     }
 }
 
+/* The library would refuse such a message when its turn in the queue comes, which is too late to tell. */
+static void
+test_without_headers(NatsFixture *fixture, gconstpointer data)
+{
+    static const CbusNatsHeader some[] = {{"One", "1"}, {NULL}};
+    g_autoptr(NatsClient) client = NULL;
+    g_autofree guint8 *bytes = g_malloc0(1024 * 1024);
+
+    nats_fixture_start_server(fixture, "no_header_support: true");
+    client = nats_client_new(fixture);
+    nats_client_connect(client);
+    g_assert_false(cbus_nats_publish_headers(client->nats, "x", NULL, some, bytes, 4));
+    for (guint i = 0; i < 3; i++)
+        g_assert_true(nats_client_publish(client, "x", bytes, 1024 * 1024));
+    g_assert_cmpuint(cbus_nats_buffered(client->nats), >, 1024 * 1024);
+    g_assert_false(cbus_nats_publish_headers(client->nats, "x", NULL, some, bytes, 4));
+    WAIT_UNTIL(cbus_nats_buffered(client->nats) == 0);
+    g_assert_true(cbus_nats_is_up(client->nats));
+    g_assert_cmpuint(client->down, ==, 0);
+}
+
 /* What a function saw of its message's headers. */
 typedef struct {
     NatsClient *client;
@@ -289,6 +310,7 @@ main(int argc, char **argv)
     ADD("flush-before-free-loses-nothing", NULL, test_flush_before_free);
     ADD("full-queue-refuses-and-recovers", NULL, test_full_queue);
     ADD("headers-come-with-their-messages", NULL, test_headers);
+    ADD("a-server-without-headers", NULL, test_without_headers);
     ADD("unsubscribed-is-not-called", NULL, test_unsubscribe);
     return g_test_run();
 }
