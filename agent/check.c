@@ -58,7 +58,7 @@ check_keys(Check *check)
 {
     g_autoptr(CbusPolicyFile) policies = cbus_policy_file_new(check->config, geteuid());
     g_autoptr(GError) error = NULL;
-    g_autoptr(GBytes) text = cbus_keys_file_read(check->file, geteuid(), &error);
+    g_autoptr(GBytes) text = cbus_keys_file_read(check->file, geteuid(), CBUS_KEYS_FILE_NOBODY, &error);
     gsize len = 0;
 
     (void)cbus_policy_file_read(policies, policy_refused, check);

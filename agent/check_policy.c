@@ -173,7 +173,7 @@ cbus_check_policy(const char *authorized_keys, const char *config,
     (void)cbus_policy_file_read(policies, line_refused, (gpointer)config);
     if (g_str_equal(question[0], GATEWAY))
         return decide_gateway(policies, &facts);
-    if ((text = cbus_keys_file_read(authorized_keys, geteuid(), &error)) == NULL) {
+    if ((text = cbus_keys_file_read(authorized_keys, geteuid(), CBUS_KEYS_FILE_NOBODY, &error)) == NULL) {
         g_printerr("%s\n", error->message);
         return 1;
     }

@@ -89,7 +89,7 @@ read_keys(Connector *self)
     gsize len = 0;
 
     cbus_keys_watch_renew(self->watch);
-    text = cbus_keys_file_read(file, geteuid(), &error);
+    text = cbus_keys_file_read(file, geteuid(), CBUS_KEYS_FILE_NOBODY, &error);
     if (self->keys != NULL && !other_policies &&
         (text != NULL ? self->text != NULL && g_bytes_equal(text, self->text)
                       : g_strcmp0(self->trouble, error->message) == 0))

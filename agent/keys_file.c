@@ -1,6 +1,6 @@
-/* The authorized-keys file, read safely.
+/* The authorized-keys file, and the configuration with its policies, read safely.
  *
- * Who can write this file decides who gets in, and so does who can rename a folder above it, or a folder
+ * Who can write such a file decides who gets in, and so does who can rename a folder above it, or a folder
  * above a symbolic link on the way to it. Hence the walk from "/" down, as sshd's StrictModes does it: every
  * step must belong to root or to us, and be writable by its owner alone. A link is a step, too, and is then
  * walked in the same way, so that no part of the way is left out, whatever points to whatever.
@@ -30,13 +30,12 @@ check_owner_and_mode(const char *path, const struct stat *st, uid_t owner, GErro
 
     if (st->st_uid != 0 && st->st_uid != owner) {
         g_set_error(error, CBUS_KEYS_FILE_ERROR, CBUS_KEYS_FILE_ERROR_UNSAFE,
-                    "%s belongs to user %u, neither to root nor to the agent: nobody is authorized", path,
-                    (guint)st->st_uid);
+                    "%s belongs to user %u, neither to root nor to the agent", path, (guint)st->st_uid);
         return FALSE;
     }
     if (!S_ISLNK(st->st_mode) && !sticky && (st->st_mode & (S_IWGRP | S_IWOTH)) != 0) {
         g_set_error(error, CBUS_KEYS_FILE_ERROR, CBUS_KEYS_FILE_ERROR_UNSAFE,
-                    "%s can be written by others (mode %04o): nobody is authorized until chmod go-w %s", path,
+                    "%s can be written by others (mode %04o): chmod go-w %s", path,
                     (guint)(st->st_mode & 07777), path);
         return FALSE;
     }
@@ -48,7 +47,7 @@ set_errno(GError **error, const char *path)
 {
     int code = errno == ENOENT ? CBUS_KEYS_FILE_ERROR_MISSING : CBUS_KEYS_FILE_ERROR_IO;
 
-    g_set_error(error, CBUS_KEYS_FILE_ERROR, code, "%s: %s: nobody is authorized", path, g_strerror(errno));
+    g_set_error(error, CBUS_KEYS_FILE_ERROR, code, "%s: %s", path, g_strerror(errno));
 }
 
 /* The way that is still to be walked behind the link at STEP: its target, then REST. */
@@ -59,8 +58,7 @@ follow(const char *step, const char *rest, GError **error)
     g_autofree char *target = g_file_read_link(step, &failure);
 
     if (target == NULL) {
-        g_set_error(error, CBUS_KEYS_FILE_ERROR, CBUS_KEYS_FILE_ERROR_IO, "%s: %s: nobody is authorized",
-                    step, failure->message);
+        g_set_error(error, CBUS_KEYS_FILE_ERROR, CBUS_KEYS_FILE_ERROR_IO, "%s: %s", step, failure->message);
         return NULL;
     }
     return g_strconcat(target, "/", rest, NULL);
@@ -144,13 +142,12 @@ read_checked(const char *real, uid_t owner, GError **error)
     if (fd < 0 || fstat(fd, &st) != 0) {
         set_errno(error, real);
     } else if (!S_ISREG(st.st_mode)) {
-        g_set_error(error, CBUS_KEYS_FILE_ERROR, CBUS_KEYS_FILE_ERROR_IO,
-                    "%s is no regular file: nobody is authorized", real);
+        g_set_error(error, CBUS_KEYS_FILE_ERROR, CBUS_KEYS_FILE_ERROR_IO, "%s is no regular file", real);
     } else if (!check_owner_and_mode(real, &st, owner, error)) {
         /* said */
     } else if (st.st_size > CBUS_AUTHORIZED_FILE_MAX) {
-        g_set_error(error, CBUS_KEYS_FILE_ERROR, CBUS_KEYS_FILE_ERROR_SIZE,
-                    "%s is larger than %d bytes: nobody is authorized", real, CBUS_AUTHORIZED_FILE_MAX);
+        g_set_error(error, CBUS_KEYS_FILE_ERROR, CBUS_KEYS_FILE_ERROR_SIZE, "%s is larger than %d bytes",
+                    real, CBUS_AUTHORIZED_FILE_MAX);
     } else {
         bytes = read_all(fd, (gsize)st.st_size, real, error);
     }
@@ -160,10 +157,14 @@ read_checked(const char *real, uid_t owner, GError **error)
 }
 
 GBytes *
-cbus_keys_file_read(const char *file, uid_t owner, GError **error)
+cbus_keys_file_read(const char *file, uid_t owner, const char *without, GError **error)
 {
     g_autofree char *absolute = g_canonicalize_filename(file, NULL);
-    g_autofree char *real = walk(absolute, owner, error);
+    g_autoptr(GError) fault = NULL;
+    g_autofree char *real = walk(absolute, owner, &fault);
+    GBytes *text = real != NULL ? read_checked(real, owner, &fault) : NULL;
 
-    return real != NULL ? read_checked(real, owner, error) : NULL;
+    if (text == NULL)
+        g_set_error(error, fault->domain, fault->code, "%s: %s", fault->message, without);
+    return text;
 }

@@ -14,6 +14,9 @@
 #include "agent/keys_watch.h"
 #include "agent/user_child.h"
 
+/* What comes of a file that can not be read, or not be trusted. */
+#define UNREAD "it has no policies and no gateway"
+
 struct _CbusPolicyFile {
     const char *file;
     uid_t owner;
@@ -97,7 +100,7 @@ cbus_policy_file_read(CbusPolicyFile *self, CbusPolicyFault fault, gpointer user
 
     if (self->watch != NULL)
         cbus_keys_watch_renew(self->watch);
-    if (self->file != NULL && (text = cbus_keys_file_read(self->file, self->owner, &error)) == NULL)
+    if (self->file != NULL && (text = cbus_keys_file_read(self->file, self->owner, UNREAD, &error)) == NULL)
         trouble = error->message;
     if (text == NULL)
         text = g_bytes_new_static("", 0);

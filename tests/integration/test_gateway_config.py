@@ -91,6 +91,9 @@ def test_a_file_that_others_may_write_has_no_gateway(off):
     wait_for(off.is_served, f"the gateway: {off.agent.log()}")
     off.config.chmod(0o666)
     wait_for(lambda: not listens(off), f"it to end: {off.agent.log()}")
+    assert "(mode 0666): chmod go-w" in off.agent.log()
+    assert "it has no policies and no gateway" in off.agent.log()
+    assert "nobody is authorized" not in off.agent.log()
     off.config.chmod(0o644)
     wait_for(off.is_served, f"the gateway: {off.agent.log()}")
 
