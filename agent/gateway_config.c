@@ -7,8 +7,9 @@
  *     timeout=25
  *
  * Whoever may publish to the broker may do what this group says, so that nothing in it is guessed: without
- * user= or policy=, with a policy that is not there, an unknown key or a value that is none, there is no
- * gateway, and the reason is told. A missing group is the usual case and no fault.
+ * user= or policy=, with a policy that is not there, an unknown key, one that stands twice (of which GKeyFile
+ * takes the last without a word) or a value that is none, there is no gateway, and the reason is told. A
+ * missing group is the usual case and no fault.
  *
  * The connector reads it to decide as whom it connects, the network process to know what to serve; both the
  * same text by this function, once it was read under the same conditions as authorized-keys
@@ -37,22 +38,37 @@ set_fault(GError **error, const char *format, ...)
                 "[gateway]: %s: there is no gateway", reason);
 }
 
-/* The line on which the group begins; 0: there is none. */
+/* The line on which the group begins; 0: there is none. TWICE: which of its keys stands twice, or the group
+ * itself does; NULL: none. (transfer full) */
 static guint
-find_group(const char *text, gsize len)
+find_group(const char *text, gsize len, char **twice)
 {
-    guint line = 0;
+    g_autoptr(GHashTable) keys = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    gboolean inside = FALSE;
+    guint line = 0, found = 0;
 
-    for (gsize at = 0; at < len; line++) {
+    for (gsize at = 0; at < len;) {
         const char *newline = memchr(text + at, '\n', len - at);
         gsize size = newline != NULL ? (gsize)(newline - (text + at)) : len - at;
         g_autofree char *copy = g_strstrip(g_strndup(text + at, size));
 
-        if (g_str_equal(copy, "[" GROUP "]"))
-            return line + 1;
+        line++;
         at += size + 1;
+        if (copy[0] == '[') {
+            inside = g_str_equal(copy, "[" GROUP "]");
+            if (inside && found != 0 && *twice == NULL)
+                *twice = g_steal_pointer(&copy);
+            else if (inside && found == 0)
+                found = line;
+        } else if (inside && copy[0] != '#' && copy[0] != '\0') {
+            copy[strcspn(copy, "=")] = '\0';
+            g_strchomp(copy);
+            if (g_hash_table_contains(keys, copy) && *twice == NULL)
+                *twice = g_strdup(copy);
+            g_hash_table_add(keys, g_steal_pointer(&copy));
+        }
     }
-    return 0;
+    return found;
 }
 
 static gboolean
@@ -130,12 +146,17 @@ cbus_gateway_config_parse(const char *text, gsize len, const CbusPolicies *polic
     g_autoptr(CbusGatewayConfig) config = g_new0(CbusGatewayConfig, 1);
     g_autoptr(GKeyFile) file = g_key_file_new();
     g_auto(GStrv) keys = NULL;
-    guint found = find_group(text, len);
+    g_autofree char *twice = NULL;
+    guint found = find_group(text, len, &twice);
 
     if (line != NULL)
         *line = found;
     if (found == 0)
         return NULL;
+    if (twice != NULL) {
+        set_fault(error, "'%.64s' stands twice", twice);
+        return NULL;
+    }
     config->timeout_ms = TIMEOUT_SECONDS * 1000;
     if (!g_key_file_load_from_data(file, text, len, G_KEY_FILE_NONE, error) ||
         (keys = g_key_file_get_keys(file, GROUP, NULL, error)) == NULL) {

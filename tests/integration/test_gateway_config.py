@@ -50,6 +50,8 @@ def test_without_the_group_there_is_none(off):
     ("policy=plain\n", "user= is missing"),
     ("", "user= is missing"),
     (f"user=\npolicy=plain\n", "user= is missing"),
+    (f"user={USER}\npolicy=plain\n policy =full\n", "'policy' stands twice"),
+    (f"user={USER}\npolicy=plain\n[gateway]\npolicy=full\n", "'[gateway]' stands twice"),
     (f"user={USER}\npolicy=other\n", "policy=other: there is no such policy"),
     (f"user={USER}\npolicy=plain\nbroadcast=perhaps\n", "broadcast=perhaps: say yes or no"),
     (f"user={USER}\npolicy=plain\ntimeout=0\n", "timeout=0: say how many seconds"),
