@@ -96,7 +96,7 @@ on_request(const char *subject, const char *reply, guint8 *data, gsize len, gpoi
     const char *why;
 
     if (reply != NULL && !cbus_plain_may_answer(reply)) {
-        count(self, "a request whose answer would be a request itself", 0);
+        count(self, "a request whose answer would be a request itself, or has too long a subject", 0);
         return;
     }
     if (len > CBUS_GATEWAY_REQUEST_MAX) {

@@ -122,6 +122,7 @@ static gboolean
 put_double(Reader *reader)
 {
     const char *text = reader->scan.string->str;
+    const char *digits = text + (text[0] == '-');
     char *end = NULL;
     double value;
 
@@ -131,7 +132,7 @@ put_double(Reader *reader)
         value = INFINITY;
     else if (g_str_equal(text, "-Infinity"))
         value = -INFINITY;
-    else if (!g_ascii_isdigit(text[text[0] == '-']) || text[1] == 'x' || text[1] == 'X')
+    else if (!g_ascii_isdigit(digits[0]) || digits[1] == 'x' || digits[1] == 'X')
         return FALSE;
     else if (value = g_ascii_strtod(text, &end), *end != '\0' || !isfinite(value))
         return FALSE;

@@ -6,10 +6,11 @@
  * since an element of a path may be called "method".
  *
  * A reply subject is the client's choice, and what is sent there is sent with the agent's permissions: so it
- * may not be one where messages have effects that this agent knows of.
+ * may not be one where messages have effects that this agent knows of, nor one that is too long: a server
+ * closes the connection over a line that is longer than it allows, and the client's own may allow more.
  *
- * Trust: whoever may publish wrote the subject. What passes here is a valid path and member; the service is
- * any token. Pure functions, any thread. */
+ * Trust: whoever may publish wrote the subject. What passes here is a valid path and member, and a
+ * token that may spell a bus name. Pure functions, any thread. */
 #include "wire/plain_subject.h"
 
 #define AGENT     "dbus.agent."
@@ -51,6 +52,16 @@ behind_prefix(const char *subject, const CbusKey *agent)
     cbus_nkey_encode(agent, nkey);
     prefix = g_strconcat(AGENT, nkey, ".", NULL);
     return cbus_span(g_str_has_prefix(subject, prefix) ? subject + strlen(prefix) : NULL);
+}
+
+/* What a bus name can be spelt as: else nothing would be found by it, and errors would quote any bytes. */
+static gboolean
+is_service(CbusSpan token)
+{
+    for (gsize i = 0; i < token.len; i++)
+        if (!g_ascii_isalnum(token.text[i]) && token.text[i] != '_' && token.text[i] != '-')
+            return FALSE;
+    return token.len > 0 && token.len <= 255;
 }
 
 static gboolean
@@ -95,7 +106,7 @@ cbus_plain_request_parse(const char *subject, const CbusKey *agent, CbusPlainReq
         request.path = path_of((CbusSpan){dot + 1, rest.len - request.service.len - 1});
     else
         request.path = g_strdup("/");
-    if (request.service.len == 0 || !cbus_is_object_path(cbus_span(request.path)) ||
+    if (!is_service(request.service) || !cbus_is_object_path(cbus_span(request.path)) ||
         (dot != NULL && request.path[1] == '\0')) {
         cbus_plain_request_clear(&request);
         *why = "the subject has no bus name, or no object path behind it";
@@ -119,7 +130,7 @@ cbus_plain_may_answer(const char *reply)
     for (guint i = 0; i < G_N_ELEMENTS(reserved); i++)
         if (g_str_has_prefix(reply, reserved[i]))
             return FALSE;
-    return TRUE;
+    return strnlen(reply, CBUS_PLAIN_SUBJECT_MAX + 1) <= CBUS_PLAIN_SUBJECT_MAX;
 }
 
 static char

@@ -119,6 +119,7 @@ test_refusals(void)
         {"t", "[18446744073709551616]", CBUS_JSON_ERROR_TYPE, "type t"},
         {"d", "[1e999]", CBUS_JSON_ERROR_TYPE, "type d"},
         {"d", "[\"0x1\"]", CBUS_JSON_ERROR_TYPE, "type d"},
+        {"d", "[\"-0x1\"]", CBUS_JSON_ERROR_TYPE, "type d"},
         {"b", "[1]", CBUS_JSON_ERROR_TYPE, "type b"},
         {"b", "[\"true\"]", CBUS_JSON_ERROR_TYPE, "type b"},
         {"o", "[\"a\"]", CBUS_JSON_ERROR_TYPE, "type o"},

@@ -58,7 +58,13 @@ test_no_requests(void)
         "dbus.agent.*.a_b.method.Do",
         "dbus.broadcast.method.Do",
         "dbus.signals." AGENT ".a_b.method.Do",
+        "dbus.agent." AGENT ".a_b\xff.method.Do",
+        "dbus.agent." AGENT ".\xf0.method.Do",
+        "dbus.agent." AGENT ".:1_42.method.Do",
+        "dbus.agent." AGENT ".a\x1b[31m.method.Do",
     };
+    g_autofree char *long_name = g_strnfill(256, 'a');
+    g_autofree char *long_one = g_strconcat("dbus.agent." AGENT ".", long_name, ".method.Do", NULL);
 
     for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
         const char *why = NULL;
@@ -66,6 +72,9 @@ test_no_requests(void)
         g_assert_false(cbus_plain_request_parse(cases[i], &agent, &request, &why));
         g_assert_nonnull(why);
     }
+    const char *too_long = NULL;
+    CbusPlainRequest unused;
+    g_assert_false(cbus_plain_request_parse(long_one, &agent, &unused, &too_long));
 }
 
 static gboolean
@@ -120,6 +129,10 @@ test_answers_are_no_requests(void)
         g_assert_false(cbus_plain_may_answer(bad[i]));
     for (guint i = 0; i < G_N_ELEMENTS(good); i++)
         g_assert_true(cbus_plain_may_answer(good[i]));
+    g_autofree char *longest = g_strnfill(CBUS_PLAIN_SUBJECT_MAX, 'a');
+    g_autofree char *too_long = g_strnfill(CBUS_PLAIN_SUBJECT_MAX + 1, 'a');
+    g_assert_true(cbus_plain_may_answer(longest));
+    g_assert_false(cbus_plain_may_answer(too_long));
 }
 
 int
