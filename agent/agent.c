@@ -107,14 +107,32 @@ authorize(const CbusKey *proxy, char **message, gpointer user_data)
     return FALSE;
 }
 
+/* Each link costs memory for as long as its proxy answers pings; more than this could not even have a channel
+ * each. */
+static gboolean
+has_too_many_links(const CbusAgent *self, const CbusKey *caller)
+{
+    guint links = 0;
+
+    for (guint i = 0; i < self->peers->len; i++)
+        links += cbus_key_equal(cbus_peer_caller(g_ptr_array_index(self->peers, i)), caller);
+    return links >= CBUS_CHANNELS_OF_CALLER;
+}
+
 static void
 accepted(CbusLink *link, const CbusKey *proxy, const CbusInstance *proxy_instance, gpointer user_data)
 {
     CbusAgent *self = user_data;
     const CbusTableEntry *entry = cbus_connector_client_lookup(self->host.connector, proxy);
+    const char *refusal = NULL;
 
-    if (entry == NULL) {
-        cbus_link_close(link, "the key is not authorized any more");
+    if (entry == NULL)
+        refusal = "the key is not authorized any more";
+    else if (has_too_many_links(self, proxy))
+        refusal = "too many proxies with this key have links to this machine: end some of them";
+    if (refusal != NULL) {
+        log_peer("link refused", proxy, refusal);
+        cbus_link_close(link, refusal);
         cbus_acceptor_forget(self->acceptor, link);
         cbus_link_free(link);
         return;

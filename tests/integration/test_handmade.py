@@ -140,6 +140,46 @@ def test_half_open_links_of_a_key_are_four_and_the_oldest_goes(stack, operator):
     assert accepted(stack) == before + 1
 
 
+def test_links_of_a_key_are_bounded(stack, operator):
+    """108 of one key; who comes later is told, and gets in when one has gone. Other keys do not notice."""
+    key = Ed25519PrivateKey.generate()
+
+    def another():
+        return crowd.enter_context(contextlib.closing(Operator(stack.nats.port, operator.agent, key, operator.agent_instance)))
+
+    def insist(one):
+        # The agent looks at 32 hellos a second in one name.
+        while True:
+            try:
+                hello = one.make_hello()
+                one.say(hello)
+                while (welcome := one.next(WELCOME, timeout=0.3))[8:40] != vectors.H(hello)[:32]:
+                    pass  # late, to a hello before
+            except AssertionError:
+                continue
+            transcript = one.take(hello, welcome)
+            one.send(one.session.seal(one.finish_record(transcript)))
+            return one.records(SERVERINFO, CLOSE)
+
+    with contextlib.ExitStack() as crowd:
+        members = [another() for _ in range(108)]
+        authorize(stack, line_of(stack), members[0].nkey)
+        for member in members:
+            assert insist(member)[0] == SERVERINFO
+        late = another()
+        record, channel, payload = insist(late)
+        assert (record, channel) == (CLOSE, 0) and "too many proxies with this key" in texts(payload)[1]
+        assert "link refused" in stack.agent.log()
+        operator.link()
+        members[0].send(members[0].session.seal(vectors.record(CLOSE, text("") + text("done"), 0)))
+        members[0].raw.flush()
+        assert insist(late)[0] == SERVERINFO
+        # With the line the links go: nothing of them is left to who comes after.
+        authorize(stack, line_of(stack))
+        assert members[-1].records(CLOSE)[1] == 0
+    assert stack.call("Echo", "(v)", GLib.Variant("u", 1)) == (1,)
+
+
 def test_half_open_links_of_all_are_256_and_last_ten_seconds(stack, operator):
     with contextlib.ExitStack() as strangers:
         crowd = [strangers.enter_context(contextlib.closing(Operator(stack.nats.port, operator.agent, instance=operator.agent_instance)))
