@@ -154,6 +154,7 @@ derive_session(guint8 version, const guint8 dh[32], const guint8 T[HASH_BYTES], 
     CbusSession *session = cbus_session_new(version, link_id, we_are_proxy ? own.to_agent : own.to_proxy,
                                             we_are_proxy ? own.to_proxy : own.to_agent);
     sodium_memzero(&own, sizeof own);
+    sodium_stackzero(CBUS_STACK_WIPED);
     return session;
 }
 

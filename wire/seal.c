@@ -71,6 +71,7 @@ roll(Direction *direction)
     derive(chain, NEXT_CHAIN, direction->next_chain);
     memcpy(direction->next_chain, chain, sizeof chain);
     sodium_memzero(chain, sizeof chain);
+    sodium_stackzero(CBUS_STACK_WIPED);
 }
 
 static void
@@ -175,6 +176,7 @@ cbus_session_open(CbusSession *session, guint8 *packet, gsize len, guint8 **plai
         derive(key, PACKET_KEY, receive->next_chain);
         opened = decrypt(packet, len, key);
         sodium_memzero(key, sizeof key);
+        sodium_stackzero(CBUS_STACK_WIPED);
     }
     if (!opened)
         return CBUS_OPEN_DROP;
