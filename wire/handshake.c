@@ -169,7 +169,7 @@ cbus_handshake_new_proxy(const CbusKey *agent, const CbusInstance *agent_instanc
     handshake->proxy_instance = *proxy_instance;
 
     memset(hello, 0, CBUS_HELLO_BYTES);
-    cbus_envelope_write(hello, CBUS_PROTOCOL_MIN, CBUS_TYPE_HELLO);
+    cbus_envelope_write(hello, CBUS_LAYOUT_VERSION, CBUS_TYPE_HELLO);
     memcpy(hello + HELLO_AGENT, agent->bytes, CBUS_KEY_BYTES);
     memcpy(hello + HELLO_AGENT_INSTANCE, agent_instance->bytes, CBUS_INSTANCE_BYTES);
     memcpy(hello + HELLO_PROXY, proxy->bytes, CBUS_KEY_BYTES);
@@ -183,7 +183,8 @@ cbus_handshake_new_proxy(const CbusKey *agent, const CbusInstance *agent_instanc
 static gboolean
 welcome_is_ours(const CbusHandshake *handshake, const guint8 *welcome, gsize len, GError **error)
 {
-    if (len != CBUS_WELCOME_BYTES || cbus_envelope_version(welcome, CBUS_TYPE_WELCOME) != CBUS_PROTOCOL_MIN ||
+    if (len != CBUS_WELCOME_BYTES ||
+        cbus_envelope_version(welcome, CBUS_TYPE_WELCOME) != CBUS_LAYOUT_VERSION ||
         !versions_are_sane(welcome + WELCOME_VERSIONS))
         return refuse(error, CBUS_HANDSHAKE_ERROR_FORMAT, "not a welcome of this protocol");
     if (handshake->done || memcmp(welcome + WELCOME_HELLO, handshake->hello_hash, HELLO_HASH_SENT) != 0)
@@ -228,7 +229,7 @@ cbus_handshake_read_welcome(CbusHandshake *handshake, const guint8 *welcome, gsi
 static gboolean
 hello_is_shaped(const guint8 *hello, gsize len)
 {
-    return len == CBUS_HELLO_BYTES && cbus_envelope_version(hello, CBUS_TYPE_HELLO) == CBUS_PROTOCOL_MIN &&
+    return len == CBUS_HELLO_BYTES && cbus_envelope_version(hello, CBUS_TYPE_HELLO) == CBUS_LAYOUT_VERSION &&
            versions_are_sane(hello + HELLO_VERSIONS);
 }
 
@@ -270,7 +271,7 @@ cbus_handshake_new_agent(const CbusKey *agent, const CbusInstance *instance, con
     memcpy(handshake->proxy_instance.bytes, hello + HELLO_PROXY_INSTANCE, CBUS_INSTANCE_BYTES);
     handshake->version = agree(hello + HELLO_VERSIONS);
     crypto_generichash(handshake->hello_hash, HASH_BYTES, hello, CBUS_HELLO_BYTES, NULL, 0);
-    cbus_envelope_write(welcome, CBUS_PROTOCOL_MIN, CBUS_TYPE_WELCOME);
+    cbus_envelope_write(welcome, CBUS_LAYOUT_VERSION, CBUS_TYPE_WELCOME);
     memcpy(welcome + WELCOME_HELLO, handshake->hello_hash, HELLO_HASH_SENT);
     write_versions(welcome + WELCOME_VERSIONS);
     hash_two(handshake->th, handshake->hello_hash, welcome, WELCOME_SIGNATURE);

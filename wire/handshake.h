@@ -6,8 +6,13 @@
 #include "wire/key.h"
 #include "wire/seal.h"
 
-#define CBUS_PROTOCOL_MIN     1
-#define CBUS_PROTOCOL_MAX     1
+/* Versions of packets and records that we speak. A test sets others. */
+#ifndef CBUS_PROTOCOL_MIN
+#define CBUS_PROTOCOL_MIN 1
+#define CBUS_PROTOCOL_MAX 1
+#endif
+/* In the headers of hello, welcome and presence, whatever we speak: their layouts never change. */
+#define CBUS_LAYOUT_VERSION   1
 #define CBUS_HEADER_BYTES     8 /* "CBUS", version, type, 0 u16 */
 #define CBUS_HELLO_BYTES      144
 #define CBUS_WELCOME_BYTES    144

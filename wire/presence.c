@@ -29,7 +29,7 @@ void
 cbus_presence_write(const CbusPresence *presence, guint8 out[CBUS_PRESENCE_BYTES])
 {
     memset(out, 0, CBUS_PRESENCE_BYTES);
-    cbus_envelope_write(out, CBUS_PROTOCOL_MIN, CBUS_TYPE_PRESENCE);
+    cbus_envelope_write(out, CBUS_LAYOUT_VERSION, CBUS_TYPE_PRESENCE);
     memcpy(out + OFFSET_AGENT, presence->agent.bytes, CBUS_KEY_BYTES);
     memcpy(out + OFFSET_INSTANCE, presence->instance.bytes, CBUS_INSTANCE_BYTES);
     cbus_put_be64(out + OFFSET_BEAT, presence->beat);
@@ -45,7 +45,8 @@ cbus_presence_peek(const guint8 *data, gsize len)
 static gboolean
 read_fields(const guint8 *data, gsize len, CbusPresence *out)
 {
-    if (len != CBUS_PRESENCE_BYTES || cbus_envelope_version(data, CBUS_TYPE_PRESENCE) != CBUS_PROTOCOL_MIN ||
+    if (len != CBUS_PRESENCE_BYTES ||
+        cbus_envelope_version(data, CBUS_TYPE_PRESENCE) != CBUS_LAYOUT_VERSION ||
         data[OFFSET_FLAGS] > FLAG_FAREWELL ||
         !sodium_is_zero(data + OFFSET_FLAGS + 1, CBUS_PRESENCE_BYTES - OFFSET_FLAGS - 1))
         return FALSE;
