@@ -121,8 +121,23 @@ def test_polkit_sees_uid_groups_and_pid(alice, sleeper):
     assert re.search(rf"^Uid:\t{number}\t{number}\t{number}\t{number}$", status, re.M)
     assert re.search(r"^CapEff:\t0+$", status, re.M)
     assert re.search(r"^CapPrm:\t0+$", status, re.M)
+    # It is the child that connected, not the connector or the network process.
+    assert re.search(r"^Name:\tcbus-user$", status, re.M)
+    parent = machine.run("cat", f"/proc/{re.search(r'^PPid:.(.*)$', status, re.M)[1]}/status")
+    assert re.search(r"^Name:\tcbus-connector$", parent, re.M)
     groups = machine.run("id", "-G", "alice").split()
     assert sorted(re.search(r"^Groups:\t(.*)$", status, re.M)[1].split()) == sorted(groups)
+
+
+def test_systemd_and_logind_see_the_process_that_connected(alice):
+    """Asked by pid 0 they look at the caller's: systemd finds the agent's unit, logind nobody's session."""
+    unit = alice.busctl("call", NAME, alice.path("users1"), MANAGER, "GetUnitByPID", "u", "0")
+    assert unit.strip() == f'o "{alice.path("users1", below=UNITS + "cbus_2dagent_2eservice")}"'
+    path = alice.path("users1", service="org.freedesktop.login1", below="/org/freedesktop/login1")
+    done = subprocess.run(["gdbus", "call", "--session", "--dest", NAME, "--object-path", path, "--method",
+                           "org.freedesktop.login1.Manager.GetSessionByPID", "0"], text=True, capture_output=True, check=False,
+                          env=alice.environment)
+    assert done.returncode != 0 and "org.freedesktop.login1.NoSessionForPID" in done.stderr, done.stderr
 
 
 def test_a_denial_is_recorded_with_its_reason(users, sleeper):
