@@ -1,55 +1,9 @@
 /* A network process that was taken over, against its connector: what it can say on its sockets, and that
  * none of it buys more than the design gives: connections of keys that the file names, framed signatures. */
-#include "connector-fixture.h"
+#include "connector-sockets.h"
 #include <fcntl.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 
 #define ROUNDS 150
-
-/* Something that takes connections, as a bus does. */
-static int
-listen_as_bus(Fixture *fixture)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    g_strlcpy(address.sun_path, fixture->socket, sizeof address.sun_path);
-    g_assert_cmpint(bind(listener, (struct sockaddr *)&address, sizeof address), ==, 0);
-    g_assert_cmpint(g_chmod(fixture->socket, 0666), ==, 0);
-    g_assert_cmpint(listen(listener, 64), ==, 0);
-    return listener;
-}
-
-static void
-start_connector(Fixture *fixture)
-{
-    const CbusConnectorOptions options = {
-        .key_file = fixture->key_file, .authorized_keys = fixture->keys_file, .bus = fixture->address};
-    g_autoptr(GError) error = NULL;
-
-    g_assert_true(cbus_connector_start(&options, &fixture->ends, &error));
-    g_assert_no_error(error);
-}
-
-static void
-end_connector(Fixture *fixture)
-{
-    close(fixture->ends.requests);
-    close(fixture->ends.nonces);
-    end_process(&fixture->ends.pid);
-}
-
-/* Waits for the answer to ID, past whatever is told unasked. FALSE: the connector ended. */
-static gboolean
-receive_answer(int socket, guint32 id, CbusDatagram *in)
-{
-    do
-        if (cbus_datagram_receive(socket, in, 0, NULL) != 1)
-            return FALSE;
-    while (in->type >= CBUS_DATAGRAM_KEY || in->id != id);
-    return TRUE;
-}
 
 static void
 assert_nothing_gained(int socket)
@@ -95,7 +49,7 @@ test_garbage_gains_nothing(Fixture *fixture, gconstpointer data)
 
     end_connector(fixture);
     for (guint round = 0; round < ROUNDS; round++) {
-        start_connector(fixture);
+        start_connector(fixture, NULL);
         for (guint i = 0; i < 1 + round % 4; i++) {
             gboolean is_nonces = g_test_rand_int_range(0, 2) == 0;
             send_garbage(is_nonces ? fixture->ends.nonces : fixture->ends.requests, is_nonces);
@@ -214,7 +168,7 @@ test_request_can_not_name_a_user(Fixture *fixture, gconstpointer data)
         g_assert_true(WIFEXITED(status));
         g_assert_cmpint(WEXITSTATUS(status), ==, 1);
         end_connector(fixture);
-        start_connector(fixture);
+        start_connector(fixture, NULL);
     }
     close(listener);
     end_connector(fixture);

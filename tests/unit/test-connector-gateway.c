@@ -1,9 +1,7 @@
 /* The connector and the gateway: a connection only when its own reading of [gateway] is whole and safe, as
  * the user that this names and no other, whatever the network process says or believes. */
-#include "connector-fixture.h"
+#include "connector-sockets.h"
 #include <pwd.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 
 static char *config_file;
 
@@ -25,44 +23,16 @@ write_config(const char *text, int mode)
     g_assert_cmpint(g_rename(fresh, config_file), ==, 0);
 }
 
-static void
-end_connector(Fixture *fixture)
-{
-    close(fixture->ends.requests);
-    close(fixture->ends.nonces);
-    end_process(&fixture->ends.pid);
-}
-
 /* As set_up(), with a configuration: TEXT NULL is none. */
 static void
 restart(Fixture *fixture, const char *text, int mode)
 {
-    g_autoptr(GError) error = NULL;
-
     end_connector(fixture);
     g_free(config_file);
     config_file = g_build_filename(fixture->folder, "agent.conf", NULL);
     if (text != NULL)
         write_config(text, mode);
-    const CbusConnectorOptions options = {.key_file = fixture->key_file,
-                                          .authorized_keys = fixture->keys_file,
-                                          .config = text != NULL ? config_file : NULL,
-                                          .bus = fixture->address};
-    g_assert_true(cbus_connector_start(&options, &fixture->ends, &error));
-    g_assert_no_error(error);
-}
-
-static int
-listen_as_bus(Fixture *fixture)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    g_strlcpy(address.sun_path, fixture->socket, sizeof address.sun_path);
-    g_assert_cmpint(bind(listener, (struct sockaddr *)&address, sizeof address), ==, 0);
-    g_assert_cmpint(g_chmod(fixture->socket, 0666), ==, 0);
-    g_assert_cmpint(listen(listener, 64), ==, 0);
-    return listener;
+    start_connector(fixture, text != NULL ? config_file : NULL);
 }
 
 /* Asks with LEN bytes of payload. FALSE: the connector ended. */
@@ -74,10 +44,8 @@ ask(Fixture *fixture, gsize len, CbusDatagram *in)
 
     g_assert_cmpint(
         cbus_datagram_send(fixture->ends.requests, CBUS_DATAGRAM_GATEWAY, ++id, wish, len, -1, NULL), ==, 1);
-    do
-        if (cbus_datagram_receive(fixture->ends.requests, in, 0, NULL) != 1)
-            return FALSE;
-    while (in->type >= CBUS_DATAGRAM_KEY || in->id != id);
+    if (!receive_answer(fixture->ends.requests, id, in))
+        return FALSE;
     g_assert_cmpint(in->fd >= 0, ==, in->type == CBUS_DATAGRAM_CONNECTED);
     if (in->fd >= 0)
         close(in->fd);
