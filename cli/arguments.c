@@ -191,8 +191,8 @@ basic_integer(char type, const char *word, GError **error)
     }
 }
 
-GVariant *
-cbus_arguments_basic(char type, const char *word, GError **error)
+static GVariant *
+basic(char type, const char *word, GError **error)
 {
     switch (type) {
         case 'b':
@@ -299,7 +299,7 @@ parse(Words *words, const GVariantType *type, GError **error)
 
     if (g_variant_type_is_basic(type)) {
         word = take_word(words, type, error);
-        return word != NULL ? cbus_arguments_basic(*g_variant_type_peek_string(type), word, error) : NULL;
+        return word != NULL ? basic(*g_variant_type_peek_string(type), word, error) : NULL;
     }
     if (words->depth >= DEPTH_MAX) {
         g_set_error_literal(error, CBUS_ARGUMENTS_ERROR, CBUS_ARGUMENTS_ERROR_SIGNATURE,

@@ -18,7 +18,5 @@ GVariant *cbus_arguments_parse(const char *signature, char **words, GError **err
 GVariant *cbus_arguments_from_json(const char *signature, const char *json,
                                    GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
-/* One basic value. Shared by both; floating. */
-GVariant *cbus_arguments_basic(char type, const char *word, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* SIGNATURE as the type of a tuple, or NULL with ERROR. (transfer full) */
 GVariantType *cbus_arguments_type(const char *signature, GError **error) G_GNUC_WARN_UNUSED_RESULT;

@@ -134,6 +134,7 @@ test_json_becomes_values_of_the_signature(void)
     assert_json("s", "\"a\"", NULL);
     assert_json("s", "[", NULL);
     assert_json("h", "[1]", NULL);
+    assert_json("v", "[{\"type\":\"h\",\"data\":1}]", NULL);
 }
 
 static void
@@ -180,6 +181,25 @@ test_paths_lose_the_mirror_and_nothing_else_does(void)
     g_assert_cmpvariant(moved, expected);
 }
 
+/* Whatever is not quite a value of its type must not become another one. */
+static void
+test_json_is_never_bent(void)
+{
+    g_autofree char *deep = g_strnfill(200000, '[');
+
+    assert_json("x", "[9223372036854775807]", "(int64 9223372036854775807,)");
+    assert_json("x", "[9223372036854775808]", NULL);
+    assert_json("t", "[18446744073709551615]", "(uint64 18446744073709551615,)");
+    assert_json("t", "[18446744073709551616]", NULL);
+    assert_json("d", "[1e400]", NULL);
+    assert_json("s", "[\"a\\u0000b\"]", NULL);
+    assert_json("i", "[010]", NULL);
+    assert_json("i", "[1/* one */]", NULL);
+    assert_json("as", "[[]]", "(@as [],)");
+    assert_json("v", deep, NULL);
+    assert_json("v", "[{\"data\":[1],\"type\":\"an\"}]", "(<[int16 1]>,)");
+}
+
 int
 main(int argc, char **argv)
 {
@@ -188,6 +208,7 @@ main(int argc, char **argv)
     g_test_add_func("/arguments/refused", test_what_does_not_fit_is_refused_by_name);
     g_test_add_func("/arguments/depth", test_variants_in_variants_end_at_a_depth);
     g_test_add_func("/arguments/json", test_json_becomes_values_of_the_signature);
+    g_test_add_func("/arguments/json-exact", test_json_is_never_bent);
     g_test_add_func("/value/text", test_values_are_printed_as_they_are_given);
     g_test_add_func("/value/terminal", test_strings_never_drive_a_terminal);
     g_test_add_func("/value/unmirror", test_paths_lose_the_mirror_and_nothing_else_does);
