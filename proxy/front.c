@@ -34,9 +34,12 @@
 
 #include <unistd.h>
 
-#define BUS_NAME      "org.freedesktop.DBus"
-#define BUS_PATH      "/org/freedesktop/DBus"
-#define QUOTA         (256u * 1024 * 1024) /* the mirror drops signals long before */
+#define BUS_NAME "org.freedesktop.DBus"
+#define BUS_PATH "/org/freedesktop/DBus"
+/* The mirror drops signals long before, and refuses replies above 192 MiB: but one that is let in may be as
+ * large as a message can be. */
+#define QUOTA         (384u * 1024 * 1024)
+#define SYSTEM_MAX    (32u * 1024 * 1024) /* a system bus throws out who sends it a larger message */
 #define OURS          0x80000000u
 #define DO_NOT_QUEUE  4u
 #define PRIMARY_OWNER 1u
@@ -54,6 +57,7 @@ struct _CbusFront {
     CbusFrontGDBus *gdbus;
     CbusFrontCallers *callers; /* NULL: all are ours */
     guint32 uid;               /* ours */
+    gsize message_max;
     GByteArray *sink;
     guint32 serial;
     guint32 match_serial, request_serial, release_serial; /* 0: no answer awaited */
@@ -118,6 +122,12 @@ cbus_front_pending(const CbusFront *front)
 {
     return (front->bus != NULL ? cbus_bus_pending(front->bus) : 0) +
            (front->held != NULL ? front->held->len : 0);
+}
+
+gsize
+cbus_front_message_max(const CbusFront *front)
+{
+    return front->message_max;
 }
 
 static CbusHeader
@@ -229,9 +239,21 @@ on_gdbus_message(const CbusMessage *message, const guint8 *bytes, gpointer user_
 {
     CbusFront *front = user_data;
     /* Never behind held bytes: a fence waits for just these answers. */
-    if (front->bus != NULL) {
-        cbus_bus_send(front->bus, bytes, message->size);
+    if (front->bus == NULL) {
+        return;
     }
+    if (message->size <= front->message_max) {
+        cbus_bus_send(front->bus, bytes, message->size);
+        return;
+    }
+    const CbusMessage call = {.endian = message->endian,
+                              .type = CBUS_MESSAGE_CALL,
+                              .serial = message->reply_serial,
+                              .sender = message->destination};
+    g_autoptr(GByteArray) refusal = g_byte_array_new();
+    cbus_message_append_error(refusal, cbus_front_serial(front), &call, CBUS_DBUS_ERROR("LimitsExceeded"),
+                              "The answer is larger than the bus takes; what was called was executed");
+    cbus_bus_send(front->bus, refusal->data, refusal->len);
 }
 
 static void
@@ -468,7 +490,9 @@ cbus_front_new(CbusLoop *loop, const char *address, const char *name, const Cbus
     front->address = g_strdup(address);
     front->serial = OURS;
     front->uid = geteuid();
+    front->message_max = CBUS_MESSAGE_MAX;
     if (g_str_equal(address, "system")) {
+        front->message_max = SYSTEM_MAX;
         front->callers = cbus_front_callers_new(&callers_handler, front);
     }
     front->sink = g_byte_array_new();

@@ -56,6 +56,8 @@ guint32 cbus_front_serial(CbusFront *front); /* a fresh one, at or above 2³¹ *
 GByteArray *cbus_front_begin(CbusFront *front);
 void cbus_front_end(CbusFront *front);
 gsize cbus_front_pending(const CbusFront *front); /* bytes not yet written to the bus */
+/* Bytes of a message that the bus takes: a larger one would cost us the connection. */
+gsize cbus_front_message_max(const CbusFront *front);
 /* Answers CALL unless it wants no reply. */
 void cbus_front_reply_error(CbusFront *front, const CbusMessage *call, const char *error_name,
                             const char *format, ...) G_GNUC_PRINTF(4, 5);

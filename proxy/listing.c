@@ -17,9 +17,10 @@
 
 #include <string.h>
 
-#define SIGNATURE "a{oa{sa{sv}}}"
-#define ARRAY_MAX (64u * 1024 * 1024)
-#define LENGTH    8 /* of an array of dictionary entries: a u32 and padding */
+#define SIGNATURE   "a{oa{sa{sv}}}"
+#define ARRAY_MAX   (64u * 1024 * 1024)
+#define HEADER_ROOM 1024
+#define LENGTH      8 /* of an array of dictionary entries: a u32 and padding */
 
 static const char *const unkept[] = {"LastSeen", "RoundTrip"};
 
@@ -210,7 +211,7 @@ cbus_listing_reply(CbusListing *listing, const GPtrArray *machines, CbusFront *f
 {
     g_autoptr(GByteArray) body = g_byte_array_new();
 
-    if (!put_machines(body, listing, machines)) {
+    if (!put_machines(body, listing, machines) || body->len > cbus_front_message_max(front) - HEADER_ROOM) {
         cbus_front_reply_error(front, call, CBUS_DBUS_ERROR("LimitsExceeded"),
                                "The properties of all machines are more than one answer may hold");
         return;

@@ -102,6 +102,25 @@ cbus_mirror_append(GByteArray *out, const CbusHeader *header, const CbusMessage 
     return TRUE;
 }
 
+gboolean
+cbus_mirror_put(CbusMirror *self, const CbusHeader *header, const CbusMessage *message,
+                const CbusTranslation *translation, GError **error)
+{
+    gsize max = cbus_front_message_max(self->front);
+    GByteArray *out = cbus_front_begin(self->front);
+    guint start = out->len;
+    gboolean done = cbus_mirror_append(out, header, message, translation, error);
+
+    if (done && out->len - start > max) {
+        g_byte_array_set_size(out, start);
+        g_set_error(error, CBUS_MESSAGE_FAULT, CBUS_MESSAGE_FAULT_LIMIT,
+                    "it is larger than the %" G_GSIZE_FORMAT " MiB that the bus here takes", max >> 20);
+        done = FALSE;
+    }
+    cbus_front_end(self->front);
+    return done;
+}
+
 /* Why a local call can not be sent, told to its caller. */
 static void
 refuse_call(CbusMirror *self, const CbusMessage *call, const GError *error)
@@ -222,16 +241,12 @@ static gboolean
 relay_to_bus(CbusMirror *self, const CbusHeader *header, const CbusMessage *reply,
              const CbusTranslation *translation, GError **error)
 {
-    gboolean done;
-
     if (cbus_front_pending(self->front) + reply->size > CBUS_MIRROR_FRONT_BYTES) {
         g_set_error_literal(error, CBUS_MESSAGE_FAULT, CBUS_MESSAGE_FAULT_LIMIT,
                             "too many bytes wait for the session bus");
         return FALSE;
     }
-    done = cbus_mirror_append(cbus_front_begin(self->front), header, reply, translation, error);
-    cbus_front_end(self->front);
-    return done;
+    return cbus_mirror_put(self, header, reply, translation, error);
 }
 
 static gboolean

@@ -16,7 +16,7 @@
 #define CBUS_MIRROR_QUEUE_BYTES (16u * 1024 * 1024)
 #define CBUS_MIRROR_SERVICES    8192 /* names kept of one machine */
 #define CBUS_MIRROR_WAITING     256  /* introspections that wait for one thing */
-/* Unwritten bytes above which replies become errors: the front gives up its connection at 256 MiB. */
+/* Unwritten bytes above which replies become errors: the front gives up its connection at twice that. */
 #define CBUS_MIRROR_FRONT_BYTES (192u * 1024 * 1024)
 #define CBUS_MIRROR_OLD_S       600
 #define CBUS_MIRROR_LAST_SERIAL 0x7fff0000u
@@ -175,6 +175,9 @@ void cbus_mirror_answer_error(CbusMirror *self, CbusCaller *caller, guint32 seri
 /* Appends HEADER and MESSAGE's body, checked and translated; OUT is cut back on failure. */
 gboolean cbus_mirror_append(GByteArray *out, const CbusHeader *header, const CbusMessage *message,
                             const CbusTranslation *translation, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* As cbus_mirror_append, into what the front sends; nothing that the bus would not take. */
+gboolean cbus_mirror_put(CbusMirror *self, const CbusHeader *header, const CbusMessage *message,
+                         const CbusTranslation *translation, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 gboolean cbus_mirror_has_descriptors(const CbusMessage *message);
 /* CALL is for PATH of SERVICE, on account of the local user UID. */
 void cbus_mirror_forward(CbusMirror *self, CbusService *service, CbusSpan path, const CbusMessage *call,

@@ -84,10 +84,8 @@ emit(CbusMirror *self, const char *prefix, const CbusMessage *signal, GError **e
         .signature = signal->signature,
     };
     g_autoptr(GError) fault = NULL;
-    gboolean done = cbus_mirror_append(cbus_front_begin(self->front), &header, signal, &translation, &fault);
 
-    cbus_front_end(self->front);
-    if (done)
+    if (cbus_mirror_put(self, &header, signal, &translation, &fault))
         return TRUE;
     if (g_error_matches(fault, CBUS_MESSAGE_FAULT, CBUS_MESSAGE_FAULT_INVALID)) {
         g_propagate_error(error, g_steal_pointer(&fault));
@@ -155,6 +153,11 @@ cbus_mirror_signal(CbusMirror *self, CbusChannel *channel, const CbusMessage *si
     for (guint i = 0; names != NULL && good && i < names->len; i++) {
         CbusService *service = g_ptr_array_index(names, i);
 
+        /* Again: a process may own thousands of names, and one signal of it fill any queue. */
+        if (overflows(self)) {
+            count_lost(self, names->len - i);
+            break;
+        }
         good = emit(self, cbus_service_prefix(service), signal, &error);
     }
     if (!good)

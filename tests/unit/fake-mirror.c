@@ -27,6 +27,7 @@ cbus_front_end(CbusFront *front)
     g_assert_cmpuint(array->len, >=, 5);
     if (array->len == 5)
         return;
+    front->pending += front->growth;
     g_queue_push_tail(&front->out, g_dbus_message_new_from_blob(array->data + 5, array->len - 5,
                                                                 G_DBUS_CAPABILITY_FLAGS_NONE, &error));
     g_assert_no_error(error);
@@ -36,6 +37,12 @@ gsize
 cbus_front_pending(const CbusFront *front)
 {
     return front->pending;
+}
+
+gsize
+cbus_front_message_max(const CbusFront *front)
+{
+    return front->message_max;
 }
 
 static void
@@ -242,6 +249,7 @@ fake_new(void)
     fake->front.building = g_byte_array_new();
     fake->front.serial = 0x80000000u;
     fake->front.uid = geteuid();
+    fake->front.message_max = CBUS_MESSAGE_MAX;
     g_queue_init(&fake->front.out);
     fake->link.channels = g_ptr_array_new_with_free_func(channel_free);
     g_queue_init(&fake->link.trees);

@@ -16,7 +16,8 @@ struct _CbusFront {
     GByteArray *building;
     GQueue out; /* of GDBusMessage */
     guint32 serial;
-    gsize pending;
+    gsize pending, growth; /* bytes that wait for the bus, and by how much each message adds to them */
+    gsize message_max;
     guint32 uid; /* whose calls these are */
 };
 

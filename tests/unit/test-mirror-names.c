@@ -126,6 +126,38 @@ test_drops_signals_when_the_session_bus_stalls(void)
     fake_free(fake);
 }
 
+/* One signal of a process with many names is many messages: their number is the machine's to choose. */
+static void
+test_stops_in_the_middle_of_a_signal_that_overflows(void)
+{
+    Fake *fake = settled();
+
+    fake->front.growth = 33 * 1024 * 1024;
+    fake_signal(fake, ":1.5", "/o", TEST_TYPE, "Changed", NULL);
+    g_object_unref(g_queue_pop_head(&fake->front.out));
+    fake_assert_silent(fake);
+    g_assert_cmpuint(cbus_mirror_signals_lost(fake->mirror), ==, 1);
+    fake_free(fake);
+}
+
+/* A bus throws out who sends more than it takes, and all machines would be gone with the proxy. */
+static void
+test_puts_nothing_on_the_bus_that_it_does_not_take(void)
+{
+    Fake *fake = settled();
+    g_autofree char *text = g_strnfill(5000, 'x');
+    guint32 serial;
+
+    fake->front.message_max = 4096;
+    fake_signal(fake, ":1.6", "/o", TEST_TYPE, "Changed", g_variant_new("(s)", text));
+    fake_assert_silent(fake);
+    g_assert_cmpuint(cbus_mirror_signals_lost(fake->mirror), ==, 1);
+    serial = fake_ping(fake, ":1.7", A);
+    fake_reply(fake, 0, fake_last(fake, 0), g_variant_new("(s)", text));
+    fake_assert_error(fake, serial, "org.freedesktop.DBus.Error.LimitsExceeded", "executed");
+    fake_free(fake);
+}
+
 static guint
 count_subscribes(Fake *fake)
 {
@@ -339,6 +371,8 @@ main(int argc, char **argv)
     g_test_add_func("/mirror/owners", test_follows_owners_before_it_emits);
     g_test_add_func("/mirror/unicast", test_keeps_unicast_signals_to_itself);
     g_test_add_func("/mirror/overflow", test_drops_signals_when_the_session_bus_stalls);
+    g_test_add_func("/mirror/overflow-in-the-middle", test_stops_in_the_middle_of_a_signal_that_overflows);
+    g_test_add_func("/mirror/larger-than-the-bus-takes", test_puts_nothing_on_the_bus_that_it_does_not_take);
     g_test_add_func("/mirror/systemd", test_subscribes_to_systemd_whenever_it_appears);
     g_test_add_func("/mirror/driver", test_lets_only_questions_through_to_the_driver);
     g_test_add_func("/mirror/introspect-machine", test_introspects_the_machine_when_its_names_are_known);
