@@ -340,14 +340,14 @@ cbus_mirror_replied(CbusMirror *self, CbusChannel *channel, const CbusMessage *r
 void
 cbus_mirror_decline(CbusMirror *self, CbusChannel *channel, const CbusMessage *call)
 {
-    if (call->flags & CBUS_FLAG_NO_REPLY)
+    /* A peer that asks faster than the link carries gets no answer: it is nobody's caller. */
+    if ((call->flags & CBUS_FLAG_NO_REPLY) != 0 ||
+        cbus_link_queued(self->link, channel->id) > CBUS_MIRROR_OWN_BYTES)
         return;
     g_byte_array_set_size(self->scratch, 0);
     cbus_message_append_error(self->scratch, channel->next_serial, call, CBUS_DBUS_ERROR("UnknownMethod"),
                               "This connection mirrors its bus and serves no objects");
-    /* A peer that asks faster than the link carries gets no answer: it is nobody's caller. */
-    if (!cbus_mirror_pool_send(self, channel, self->scratch))
-        return;
+    (void)!cbus_mirror_pool_send(self, channel, self->scratch);
 }
 
 static void

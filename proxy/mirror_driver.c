@@ -101,6 +101,11 @@ cbus_mirror_systemd_subscribe(CbusMirror *self)
                                .member = CBUS_SPAN_LITERAL("Subscribe"),
                                .destination = CBUS_SPAN_LITERAL(CBUS_SYSTEMD_NAME)};
 
-    if (self->main != NULL)
-        (void)cbus_mirror_pool_ask(self, self->main, header, NULL, NULL);
+    CbusChannel *main = self->main;
+
+    /* One that has not left yet will find who is there then. */
+    if (main == NULL || main->subscribed > cbus_link_departed(self->link, main->id))
+        return;
+    if (cbus_mirror_pool_ask(self, main, header, NULL, NULL))
+        main->subscribed = main->next_serial - 1;
 }

@@ -101,6 +101,13 @@ owner_set(CbusService *service, const char *owner)
     g_ptr_array_add(owned, service);
 }
 
+/* TRUE when no more names are listed: what is not may exist all the same. */
+static gboolean
+is_full(const CbusMirror *self)
+{
+    return self->listed >= CBUS_MIRROR_SERVICES || self->listed_bytes >= CBUS_MIRROR_SERVICES_BYTES;
+}
+
 /* Lists or unlists SERVICE as its flags say; TRUE if that changed. May drop the last reference. */
 static gboolean
 service_update(CbusService *service)
@@ -112,6 +119,7 @@ service_update(CbusService *service)
     if (differs) {
         service->listed = wanted;
         self->listed += wanted ? 1 : -1;
+        self->listed_bytes += wanted ? strlen(service->name) : -strlen(service->name);
         g_clear_pointer(&self->names, g_strfreev);
     }
     if (wanted && !service->kept) {
@@ -146,7 +154,11 @@ cbus_mirror_names_ask_activatable(CbusMirror *self, CbusChannel *channel)
 {
     static const CbusPending activatable = {.asked = CBUS_ASKED_ACTIVATABLE};
 
-    (void)cbus_mirror_pool_ask(self, channel, driver_header("ListActivatableNames"), NULL, &activatable);
+    /* However often the list changes, one question is under way. */
+    channel->ask_activatable = channel->asked_activatable;
+    if (!channel->asked_activatable)
+        channel->asked_activatable =
+            cbus_mirror_pool_ask(self, channel, driver_header("ListActivatableNames"), NULL, &activatable);
 }
 
 void
@@ -199,7 +211,7 @@ read_list(CbusMirror *self, const CbusMessage *reply, gboolean owned)
             return FALSE;
         if (name.text[0] == ':')
             continue;
-        if (self->listed >= CBUS_MIRROR_SERVICES && !g_hash_table_contains(self->services, name.text))
+        if (is_full(self) && !g_hash_table_contains(self->services, name.text))
             continue;
         service = cbus_mirror_service(self, name.text);
         if (owned)
@@ -268,8 +280,13 @@ cbus_mirror_names_replied(CbusMirror *self, CbusChannel *channel, const CbusPend
     CbusCursor cursor = cbus_cursor(reply);
     CbusSpan owner;
 
+    if (pending->asked == CBUS_ASKED_ACTIVATABLE)
+        channel->asked_activatable = FALSE;
     if (channel != self->main)
         return;
+    if (channel->ask_activatable && pending->asked == CBUS_ASKED_ACTIVATABLE) {
+        cbus_mirror_names_ask_activatable(self, channel); /* this answer may be older than the change */
+    }
     if (pending->asked != CBUS_ASKED_OWNER) {
         replace_list(self, channel, reply, pending->asked == CBUS_ASKED_NAMES);
         return;
@@ -296,8 +313,7 @@ cbus_mirror_names_owner_changed(CbusMirror *self, const CbusMessage *signal)
         return;
     if (name.text[0] == ':' || (self->names_answered & CBUS_NAMES_OWNED) == 0)
         return;
-    if (new_owner.len > 0 && self->listed >= CBUS_MIRROR_SERVICES &&
-        !g_hash_table_contains(self->services, name.text))
+    if (new_owner.len > 0 && is_full(self) && !g_hash_table_contains(self->services, name.text))
         return;
     service = cbus_mirror_service(self, name.text);
     service->owned = new_owner.len > 0;
@@ -349,8 +365,7 @@ cbus_mirror_names_settled(const CbusMirror *self)
 gboolean
 cbus_mirror_names_absent(const CbusMirror *self, const CbusService *service)
 {
-    return self->names_ok == CBUS_NAMES_ALL && service->name[0] != ':' && !service->listed &&
-           self->listed < CBUS_MIRROR_SERVICES;
+    return self->names_ok == CBUS_NAMES_ALL && service->name[0] != ':' && !service->listed && !is_full(self);
 }
 
 const GPtrArray *

@@ -14,8 +14,11 @@
 #define CBUS_MIRROR_STALE       48   /* calls nobody waits for that make a channel retire */
 #define CBUS_MIRROR_QUEUE_CALLS 4096 /* not yet sent, per machine */
 #define CBUS_MIRROR_QUEUE_BYTES (16u * 1024 * 1024)
-#define CBUS_MIRROR_SERVICES    8192 /* names kept of one machine */
-#define CBUS_MIRROR_WAITING     256  /* introspections that wait for one thing */
+#define CBUS_MIRROR_SERVICES    8192 /* names listed of one machine */
+/* All of them together: the names of 256 strangers must leave room for others in one GetManagedObjects. */
+#define CBUS_MIRROR_SERVICES_BYTES (64u * 1024)
+#define CBUS_MIRROR_OWN_BYTES      (64u * 1024) /* that wait for the link, above which a peer is not answered */
+#define CBUS_MIRROR_WAITING        256          /* introspections that wait for one thing */
 /* Unwritten bytes above which replies become errors: the front gives up its connection at twice that. */
 #define CBUS_MIRROR_FRONT_BYTES (192u * 1024 * 1024)
 #define CBUS_MIRROR_OLD_S       600
@@ -94,6 +97,8 @@ typedef struct {
     guint32 used;        /* seconds, monotonic */
     gboolean opened;     /* OPENED came: what is sent reaches the bus */
     gboolean retired;    /* takes no new calls */
+    guint32 subscribed;  /* serial of the last Subscribe to systemd; 0: none */
+    gboolean asked_activatable, ask_activatable; /* under way; again when it is answered */
 } CbusChannel;
 
 struct _CbusMirror {
@@ -124,6 +129,7 @@ struct _CbusMirror {
     GHashTable *services;           /* name → CbusService (weak; `kept` ones hold a reference) */
     GHashTable *owners;             /* unique name → GPtrArray of CbusService */
     guint listed;                   /* services with `listed` */
+    gsize listed_bytes;             /* of their names */
     guint names_answered, names_ok; /* CBUS_NAMES_* */
     char **names;                   /* sorted; NULL: to be made */
     GQueue waiting;                 /* of CbusWaiting, for the names */

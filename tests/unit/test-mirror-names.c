@@ -159,16 +159,94 @@ test_puts_nothing_on_the_bus_that_it_does_not_take(void)
 }
 
 static guint
-count_subscribes(Fake *fake)
+count_sent(Fake *fake, const char *wanted)
 {
     guint count = 0;
 
     for (guint i = 0; i < fake_channel(fake, 0)->sent->len; i++) {
         GDBusMessage *sent = g_ptr_array_index(fake_channel(fake, 0)->sent, i);
 
-        count += g_strcmp0(g_dbus_message_get_member(sent), "Subscribe") == 0 ? 1 : 0;
+        count += g_strcmp0(g_dbus_message_get_member(sent), wanted) == 0 ? 1 : 0;
     }
     return count;
+}
+
+static guint
+count_subscribes(Fake *fake)
+{
+    return count_sent(fake, "Subscribe");
+}
+
+static GDBusMessage *
+find_sent(Fake *fake, const char *wanted)
+{
+    GDBusMessage *found = NULL;
+
+    for (guint i = 0; i < fake_channel(fake, 0)->sent->len; i++) {
+        GDBusMessage *sent = g_ptr_array_index(fake_channel(fake, 0)->sent, i);
+
+        if (g_strcmp0(g_dbus_message_get_member(sent), wanted) == 0)
+            found = sent;
+    }
+    return found;
+}
+
+/* What a machine makes us ask and answer must not pile up where it takes nothing. */
+static void
+test_bounds_what_a_machine_makes_it_send(void)
+{
+    Fake *fake = settled();
+
+    g_assert_cmpuint(count_sent(fake, "ListActivatableNames"), ==, 1);
+    for (guint i = 0; i < 3; i++)
+        fake_signal(fake, DRIVER, "/org/freedesktop/DBus", DRIVER, "ActivatableServicesChanged", NULL);
+    g_assert_cmpuint(count_sent(fake, "ListActivatableNames"), ==, 2);
+    fake_reply(fake, 0, find_sent(fake, "ListActivatableNames"),
+               g_variant_new_parsed("(['com.example.Lazy'],)"));
+    g_assert_cmpuint(count_sent(fake, "ListActivatableNames"), ==, 3);
+    fake_reply(fake, 0, find_sent(fake, "ListActivatableNames"),
+               g_variant_new_parsed("(['com.example.Late'],)"));
+    g_assert_cmpuint(count_sent(fake, "ListActivatableNames"), ==, 3);
+    g_assert_true(g_strv_contains(cbus_mirror_services(fake->mirror), "com.example.Late"));
+
+    fake_channel(fake, 0)->departed = fake_channel(fake, 0)->sent->len;
+    for (guint i = 0; i < 3; i++)
+        fake_owner_changed(fake, "org.freedesktop.systemd1", ":1.0", ":1.90");
+    g_assert_cmpuint(count_subscribes(fake), ==, 2);
+    fake_channel(fake, 0)->departed = G_MAXUINT64;
+    fake_owner_changed(fake, "org.freedesktop.systemd1", ":1.90", ":1.91");
+    g_assert_cmpuint(count_subscribes(fake), ==, 3);
+
+    guint before = fake_channel(fake, 0)->sent->len;
+    fake->link.queued = 1024 * 1024;
+    fake_receive(fake, 0, g_dbus_message_new_method_call(NULL, "/", NULL, "Anything"));
+    g_assert_cmpuint(fake_channel(fake, 0)->sent->len, ==, before);
+    fake_free(fake);
+}
+
+/* Otherwise a few strangers could fill the one answer that every verb of the command line begins with. */
+static void
+test_bounds_the_names_that_it_lists(void)
+{
+    Fake *fake = settled();
+    gsize bytes = 0;
+
+    for (guint i = 0; i < 1000; i++) {
+        g_autofree char *padding = g_strnfill(200, 'x');
+        g_autofree char *name = g_strdup_printf("com.example.%s%u", padding, i);
+
+        fake_owner_changed(fake, name, "", ":1.44");
+    }
+    for (guint i = 0; cbus_mirror_services(fake->mirror)[i] != NULL; i++)
+        bytes += strlen(cbus_mirror_services(fake->mirror)[i]);
+    g_assert_cmpuint(bytes, >=, 64 * 1024);
+    g_assert_cmpuint(bytes, <, 65 * 1024);
+    /* What is not listed may be there. */
+    g_queue_clear_full(&fake->front.out, g_object_unref);
+    fake_ping(fake, ":1.7", "com.example.NotListed");
+    fake_assert_silent(fake);
+    g_assert_cmpstr(g_dbus_message_get_member(fake_last(fake, 0)), ==, "Ping");
+    fake_free(fake);
 }
 
 static void
@@ -374,6 +452,8 @@ main(int argc, char **argv)
     g_test_add_func("/mirror/overflow-in-the-middle", test_stops_in_the_middle_of_a_signal_that_overflows);
     g_test_add_func("/mirror/larger-than-the-bus-takes", test_puts_nothing_on_the_bus_that_it_does_not_take);
     g_test_add_func("/mirror/systemd", test_subscribes_to_systemd_whenever_it_appears);
+    g_test_add_func("/mirror/made-to-send", test_bounds_what_a_machine_makes_it_send);
+    g_test_add_func("/mirror/many-names", test_bounds_the_names_that_it_lists);
     g_test_add_func("/mirror/driver", test_lets_only_questions_through_to_the_driver);
     g_test_add_func("/mirror/introspect-machine", test_introspects_the_machine_when_its_names_are_known);
     g_test_add_func("/mirror/browsing-starts-nothing", test_never_starts_a_service_by_browsing);
