@@ -150,6 +150,34 @@ cbus_facts_clear(CbusFacts *facts)
     memset(facts, 0, sizeof *facts);
 }
 
+static gboolean
+looks_like_id(const char *value)
+{
+    gsize len = strspn(value, "0123456789abcdef-");
+    return len <= 36 && value[len] == '\0';
+}
+
+static gboolean
+looks_like_version(const char *value)
+{
+    gsize len = 0;
+    while (g_ascii_isgraph(value[len])) {
+        len++;
+    }
+    return len <= 64 && value[len] == '\0';
+}
+
+void
+cbus_facts_set_ids(CbusFacts *facts, const char *machine_id, const char *boot_id, const char *version)
+{
+    g_free(facts->machine_id);
+    facts->machine_id = looks_like_id(machine_id) ? g_strdup(machine_id) : NULL;
+    g_free(facts->boot_id);
+    facts->boot_id = looks_like_id(boot_id) ? g_strdup(boot_id) : NULL;
+    g_free(facts->version);
+    facts->version = looks_like_version(version) ? g_strdup(version) : NULL;
+}
+
 const char *
 cbus_facts_name(const CbusFacts *facts)
 {

@@ -29,6 +29,8 @@ typedef struct {
 } CbusFacts;
 
 void cbus_facts_clear(CbusFacts *facts);
+/* What the machine says of itself; what does not look like an id or a version is left out. */
+void cbus_facts_set_ids(CbusFacts *facts, const char *machine_id, const char *boot_id, const char *version);
 const char *cbus_facts_name(const CbusFacts *facts); /* pinned, else claimed, else "" */
 /* "web1 (UABC…)" or the NKey alone. (transfer full) */
 char *cbus_facts_label(const CbusFacts *facts);

@@ -6,18 +6,18 @@
  * SERVERINFO and the end stay here.
  *
  * When a link ends, first the mirror answers everything that was pending and the portal closes its
- * connections, then the state changes, then the
- * change is told: a client that sees Online go false has no call left in the air. When a link comes up it is
- * the other way round: the mirror may call before the roster shows Online.
+ * connections, then the state changes, then the change is told: a client that sees Online go false has no
+ * call left in the air. When a link comes up it is the other way round: the mirror may call before the roster
+ * shows Online.
  *
  * What the machine says of itself is a claim. A name that is none, or that the roster takes for an imitation
- * of a pinned one, is shown as "" and LastError says so; ids and versions that do not look like any are left
- * out.
+ * of a pinned one, is shown as "" and LastError says so. How often it is told has a bound (proxy/pace.c).
  *
  * Loop thread only. */
 #include "proxy/machine.h"
 
 #include "link/log.h"
+#include "proxy/pace.h"
 #include "proxy/pings.h"
 #include "wire/known_machines.h"
 
@@ -29,6 +29,8 @@ struct _CbusMachine {
     CbusFacts facts;
     char *claim; /* the name as last claimed, shown or not */
     GVariant *told;
+    CbusPace *pace;          /* of telling */
+    gboolean services_stale; /* the mirror knows better */
     CbusMirror *mirror;
     CbusPortal *portal; /* NULL when there can be none */
     CbusLink *link;
@@ -37,10 +39,23 @@ struct _CbusMachine {
     CbusPings *pings;
 };
 
-static void
-tell(CbusMachine *machine)
+static const CbusFacts *
+fresh_facts(CbusMachine *machine)
 {
-    GVariant *differences = cbus_facts_differences(&machine->facts, machine->told);
+    if (machine->services_stale) {
+        machine->services_stale = FALSE;
+        g_strfreev(machine->facts.services);
+        machine->facts.services = g_strdupv((char **)cbus_mirror_services(machine->mirror));
+    }
+    machine->facts.round_trip = machine->link != NULL ? cbus_link_round_trip(machine->link) : 0;
+    return &machine->facts;
+}
+
+static void
+tell_now(gpointer user_data)
+{
+    CbusMachine *machine = user_data;
+    GVariant *differences = cbus_facts_differences(fresh_facts(machine), machine->told);
     if (differences == NULL) {
         return;
     }
@@ -48,6 +63,16 @@ tell(CbusMachine *machine)
     g_variant_unref(machine->told);
     machine->told = g_variant_ref_sink(cbus_facts_properties(&machine->facts));
     machine->handler.changed(machine, changed, machine->user_data);
+}
+
+static void
+tell(CbusMachine *machine)
+{
+    if (cbus_pace_may(machine->pace)) {
+        tell_now(machine);
+    } else {
+        machine->handler.changed(machine, NULL, machine->user_data);
+    }
 }
 
 /* How errors name the machine, and what they say while it is away. */
@@ -118,23 +143,6 @@ cbus_machine_ping(CbusMachine *machine, CbusPingFunc func, gpointer user_data, c
 
 /* ---- what the link says ---- */
 
-static gboolean
-looks_like_id(const char *value)
-{
-    gsize len = strspn(value, "0123456789abcdef-");
-    return len <= 36 && value[len] == '\0';
-}
-
-static gboolean
-looks_like_version(const char *value)
-{
-    gsize len = 0;
-    while (g_ascii_isgraph(value[len])) {
-        len++;
-    }
-    return len <= 64 && value[len] == '\0';
-}
-
 static void
 judge_name(CbusMachine *machine)
 {
@@ -162,12 +170,7 @@ take_server_info(CbusMachine *machine, const char *name, const char *machine_id,
 {
     g_free(machine->claim);
     machine->claim = g_strdup(name);
-    g_free(machine->facts.machine_id);
-    machine->facts.machine_id = looks_like_id(machine_id) ? g_strdup(machine_id) : NULL;
-    g_free(machine->facts.boot_id);
-    machine->facts.boot_id = looks_like_id(boot_id) ? g_strdup(boot_id) : NULL;
-    g_free(machine->facts.version);
-    machine->facts.version = looks_like_version(version) ? g_strdup(version) : NULL;
+    cbus_facts_set_ids(&machine->facts, machine_id, boot_id, version);
     judge_name(machine);
 }
 
@@ -290,7 +293,7 @@ cbus_machine_close_link(CbusMachine *machine, const char *reason)
     machine->link = NULL;
     cbus_link_close(link, reason);
     cbus_pings_fail(machine->pings);
-    tell(machine);
+    tell_now(machine); /* it may be about to go */
     machine->handler.link_gone(machine, link, machine->user_data);
     cbus_link_free(link);
 }
@@ -354,8 +357,7 @@ static void
 on_services_changed(CbusMirror *mirror, gpointer user_data)
 {
     CbusMachine *machine = user_data;
-    g_strfreev(machine->facts.services);
-    machine->facts.services = g_strdupv((char **)cbus_mirror_services(mirror));
+    machine->services_stale = TRUE;
     tell(machine);
 }
 
@@ -410,6 +412,7 @@ cbus_machine_new(CbusLoop *loop, CbusFront *front, CbusNodeStore *store, const c
     take_pin(machine, pin);
     machine->facts.state_error = g_strdup("nobody answers on NATS");
     machine->pings = cbus_pings_new();
+    machine->pace = cbus_pace_new(loop, tell_now, machine);
     machine->mirror = cbus_mirror_new(loop, front, store, key, &mirror_handler, machine);
     open_portal(machine, loop, runtime_dir);
     describe(machine);
@@ -427,6 +430,7 @@ cbus_machine_free(CbusMachine *machine)
     cbus_portal_free(machine->portal);
     cbus_mirror_free(machine->mirror);
     cbus_pings_free(machine->pings);
+    cbus_pace_free(machine->pace);
     g_variant_unref(machine->told);
     cbus_facts_clear(&machine->facts);
     g_free(machine->claim);
@@ -480,15 +484,13 @@ cbus_machine_mirror(CbusMachine *machine)
 GVariant *
 cbus_machine_property(CbusMachine *machine, const char *name)
 {
-    machine->facts.round_trip = machine->link != NULL ? cbus_link_round_trip(machine->link) : 0;
-    return cbus_facts_property(&machine->facts, name);
+    return cbus_facts_property(fresh_facts(machine), name);
 }
 
 GVariant *
 cbus_machine_properties(CbusMachine *machine)
 {
-    machine->facts.round_trip = machine->link != NULL ? cbus_link_round_trip(machine->link) : 0;
-    return cbus_facts_properties(&machine->facts);
+    return cbus_facts_properties(fresh_facts(machine));
 }
 
 const char *

@@ -8,7 +8,8 @@
 typedef struct _CbusMachine CbusMachine;
 
 typedef struct {
-    /* CHANGED: an a{sv} of the properties that differ now; borrowed. */
+    /* CHANGED: an a{sv} of the properties that differ now; borrowed. NULL: some do, and will be told later
+     * (pace.c). */
     void (*changed)(CbusMachine *machine, GVariant *changed, gpointer user_data);
     /* Why the valid name CLAIMED must not be shown (transfer full), or NULL: it may. */
     char *(*refuse_name)(CbusMachine *machine, const char *claimed, gpointer user_data);

@@ -157,6 +157,9 @@ void
 cbus_objects_changed(CbusObjects *objects, CbusMachine *machine, GVariant *changed)
 {
     cbus_listing_forget(objects->listing, machine);
+    if (changed == NULL) {
+        return;
+    }
     cbus_front_emit(objects->front, cbus_machine_path(machine), CBUS_INTERFACE_PROPERTIES,
                     "PropertiesChanged",
                     g_variant_new("(s@a{sv}@as)", CBUS_INTERFACE_MACHINE, changed,

@@ -15,7 +15,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(CbusObjects, cbus_objects_free)
 
 /* Answers CALL, a GetManagedObjects on the root. */
 void cbus_objects_list(CbusObjects *objects, const CbusMessage *call);
-/* What the roster reports: InterfacesAdded, InterfacesRemoved, PropertiesChanged. */
+/* What the roster reports: InterfacesAdded, InterfacesRemoved, PropertiesChanged (none for NULL). */
 void cbus_objects_added(CbusObjects *objects, CbusMachine *machine);
 void cbus_objects_removed(CbusObjects *objects, CbusMachine *machine);
 void cbus_objects_changed(CbusObjects *objects, CbusMachine *machine, GVariant *changed);

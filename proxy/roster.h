@@ -14,7 +14,7 @@ typedef struct {
     void (*added)(CbusRoster *roster, CbusMachine *machine, gpointer user_data);
     /* Before it is freed. */
     void (*removed)(CbusRoster *roster, CbusMachine *machine, gpointer user_data);
-    /* CHANGED: a{sv}; borrowed. */
+    /* CHANGED: a{sv}; borrowed. NULL: not yet to be told. */
     void (*changed)(CbusRoster *roster, CbusMachine *machine, GVariant *changed, gpointer user_data);
 } CbusRosterHandler;
 

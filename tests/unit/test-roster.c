@@ -515,6 +515,38 @@ test_states_say_why(Fixture *fixture, gconstpointer data)
     assert_signal(fixture, "'Online': <false>, 'State': <'offline'>, 'LastError': <'cut by the test'>");
 }
 
+static guint
+count(const char *text, const char *word)
+{
+    guint found = 0;
+    for (const char *at = text; (at = strstr(at, word)) != NULL; at += strlen(word)) {
+        found++;
+    }
+    return found;
+}
+
+/* However often a machine changes: what it is last told to be is what it is. */
+static void
+test_changes_are_told_at_a_pace(Fixture *fixture, gconstpointer data)
+{
+    CbusKey key = base_point();
+    pin(fixture, &key, "web1");
+    g_string_truncate(fixture->signals, 0);
+    for (guint i = 0; i < 1000; i++) {
+        g_autofree char *why = g_strdup_printf("reason %u", i);
+        dialer->handler.state(&key, CBUS_DIAL_UNAUTHORIZED, why, dialer->user_data);
+    }
+    assert_property(fixture, &key, "LastError", "'reason 999'");
+    assert_listed(fixture);
+    while (strstr(signals(fixture), "reason 999") == NULL) {
+        g_main_context_iteration(fixture->bus.loop.context, TRUE);
+    }
+    g_assert_cmpuint(count(signals(fixture), "PropertiesChanged"), <=, 9);
+    g_string_truncate(fixture->signals, 0);
+    dialer->handler.state(&key, CBUS_DIAL_OFFLINE, "gone", dialer->user_data);
+    assert_signal(fixture, "'LastError': <'gone'>");
+}
+
 static void
 test_calls_go_where_they_belong(Fixture *fixture, gconstpointer data)
 {
@@ -580,6 +612,7 @@ main(int argc, char **argv)
     ADD("known-only-lists-no-others", test_known_only_lists_no_others, "known-only");
     ADD("claimed-names-can-not-imitate", test_claimed_names_can_not_imitate, NULL);
     ADD("states-say-why", test_states_say_why, NULL);
+    ADD("changes-are-told-at-a-pace", test_changes_are_told_at_a_pace, NULL);
     ADD("calls-go-where-they-belong", test_calls_go_where_they_belong, NULL);
     ADD("a-tree-walk-finds-the-machines", test_a_tree_walk_finds_the_machines, NULL);
     return g_test_run();
