@@ -4,6 +4,8 @@
  * over it. Where the directory does not exist yet, the nearest one above it that does is watched, and the
  * watch moves down as directories appear. After every event the watch is set anew (setting it again on the
  * same directory changes nothing) and the file is read again; who is told is only told when its bytes differ.
+ * Where the file is a symbolic link, as it is for those who keep their configuration elsewhere, the directory
+ * that it leads to is watched, too.
  *
  * A file in the middle of being written is not looked at: only a close after writing, a rename or a removal
  * are events here. The file is opened without blocking and has to be a regular one of at most 1 MiB, so that
@@ -21,6 +23,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <gio/gio.h>
+#include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
@@ -38,6 +41,7 @@ struct _CbusKnown {
     int inotify;
     CbusWatch *watch;
     int descriptor;  /* inotify's, of the directory */
+    int target;      /* of the directory that a symbolic link leads to; −1: none */
     GBytes *content; /* as last told; NULL: no file */
     gboolean told;
     char *complaint; /* the last error logged, to say each one once */
@@ -177,6 +181,16 @@ watch_nearest(CbusKnown *known, const char *directory, char **missing)
     return descriptor;
 }
 
+/* *DESCRIPTOR becomes NOW; what it was is no longer watched unless it is OTHER, too. */
+static void
+unwatch(CbusKnown *known, int *descriptor, int now, int other)
+{
+    if (*descriptor >= 0 && *descriptor != now && *descriptor != other) {
+        inotify_rm_watch(known->inotify, *descriptor);
+    }
+    *descriptor = now;
+}
+
 static void
 arm(CbusKnown *known)
 {
@@ -188,15 +202,22 @@ arm(CbusKnown *known)
             complain(known, "nothing above it can be watched for changes");
             return;
         }
-        if (known->descriptor >= 0 && known->descriptor != descriptor) {
-            inotify_rm_watch(known->inotify, known->descriptor);
-        }
-        known->descriptor = descriptor;
+        unwatch(known, &known->descriptor, descriptor, known->target);
         /* It may have appeared before its parent was watched. */
         if (missing == NULL || !g_file_test(missing, G_FILE_TEST_IS_DIR)) {
             return;
         }
     }
+}
+
+static void
+arm_target(CbusKnown *known)
+{
+    char *real = realpath(known->file, NULL);
+    g_autofree char *directory = real != NULL ? g_path_get_dirname(real) : NULL;
+    int target = directory != NULL ? inotify_add_watch(known->inotify, directory, EVENTS | IN_ONLYDIR) : -1;
+    free(real);
+    unwatch(known, &known->target, target != known->descriptor ? target : -1, known->descriptor);
 }
 
 static void
@@ -211,6 +232,7 @@ on_events(guint32 events, gpointer user_data)
     if (any) {
         /* A kernel that dropped the watch of a removed directory has a fresh descriptor for the next one. */
         arm(known);
+        arm_target(known);
         reload(known);
     }
 }
@@ -223,7 +245,7 @@ cbus_known_new(CbusLoop *loop, const char *file, CbusKnownFunc func, gpointer us
     known->file = g_canonicalize_filename(file, NULL);
     known->func = func;
     known->user_data = user_data;
-    known->descriptor = -1;
+    known->descriptor = known->target = -1;
     known->inotify = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
     if (known->inotify < 0) {
         int code = errno;
@@ -236,6 +258,7 @@ cbus_known_new(CbusLoop *loop, const char *file, CbusKnownFunc func, gpointer us
         return NULL;
     }
     arm(known);
+    arm_target(known);
     reload(known);
     return g_steal_pointer(&known);
 }

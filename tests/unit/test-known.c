@@ -97,6 +97,30 @@ test_directories_may_come_later(Fixture *fixture, gconstpointer data)
     wait_for(fixture, "first");
 }
 
+/* `cbus trust` follows the link and replaces what it leads to. */
+static void
+test_what_a_link_leads_to_is_seen(Fixture *fixture, gconstpointer data)
+{
+    g_autofree char *elsewhere = g_build_filename(fixture->directory, "elsewhere", NULL);
+    g_autofree char *real = g_build_filename(elsewhere, "machines", NULL);
+    make_directory(fixture);
+    g_assert_cmpint(g_mkdir(elsewhere, 0700), ==, 0);
+    write_name(real, "first");
+    g_assert_cmpint(symlink(real, fixture->file), ==, 0);
+    wait_for(fixture, "first");
+    while (g_main_context_iteration(fixture->loop.context, FALSE)) {} /* what the directories still say */
+    write_name(real, "second");
+    wait_for(fixture, "second");
+
+    /* Where it is a file again, nobody cares for the other directory, and changes are seen as before. */
+    write_name(fixture->file, "own");
+    wait_for(fixture, "own");
+    write_name(fixture->file, "last");
+    wait_for(fixture, "last");
+    g_unlink(real);
+    g_rmdir(elsewhere);
+}
+
 static void
 test_changes_are_seen(Fixture *fixture, gconstpointer data)
 {
@@ -193,6 +217,7 @@ main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
 #define ADD(name, func) g_test_add("/known/" name, Fixture, NULL, set_up, func, tear_down)
+    ADD("a-link-is-followed", test_what_a_link_leads_to_is_seen);
     ADD("directories-may-come-later", test_directories_may_come_later);
     ADD("changes-are-seen", test_changes_are_seen);
     ADD("what-can-not-be-read-changes-nothing", test_what_can_not_be_read_changes_nothing);
