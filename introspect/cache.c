@@ -35,6 +35,7 @@ typedef struct {
     GHashTable
         *nodes; /* XML (by address: equal documents are one in a CbusTree) → node, or NULL if refused */
     guint left_out;
+    gboolean full; /* what the store holds is this tree's, and no room is left */
 } Filling;
 
 CbusServiceTree *
@@ -106,11 +107,17 @@ fill_object(const char *path, const char *xml, gsize xml_len, gpointer user_data
     Filling *filling = user_data;
     gpointer node;
 
+    if (filling->full) {
+        filling->left_out++;
+        return;
+    }
     if (!g_hash_table_lookup_extended(filling->nodes, xml, NULL, &node)) {
         node = cbus_node_store_get(filling->self->store, xml, xml_len, NULL);
         g_hash_table_insert(filling->nodes, (gpointer)xml, node);
     }
-    if (node == NULL || !insert(filling->self, path, node))
+    if (node != NULL)
+        filling->full = !insert(filling->self, path, node);
+    if (node == NULL || filling->full)
         filling->left_out++;
 }
 

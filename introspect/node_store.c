@@ -154,9 +154,16 @@ cbus_node_store_discharge(CbusNodeStore *store, gsize cost)
 gboolean
 cbus_node_store_make_room(CbusNodeStore *store, GList *keep)
 {
-    for (GList *link = store->trees.head; link != NULL && store->cost > CBUS_NODE_STORE_MAX_COST;
-         link = link->next)
-        if (link != keep)
+    GList *link = store->trees.head, *next;
+
+    for (guint left = store->trees.length; left > 0 && store->cost > CBUS_NODE_STORE_MAX_COST; left--) {
+        next = link->next;
+        if (link != keep) {
             cbus_service_tree_forget(link->data);
+            /* Empty now: the next search need not pass it. */
+            cbus_node_store_touch(store, link);
+        }
+        link = next;
+    }
     return store->cost <= CBUS_NODE_STORE_MAX_COST;
 }

@@ -1,6 +1,8 @@
 /* What is known of remote trees: shared, bounded, and shown as the bus would show it. */
 #include "introspect/cache.h"
 
+#include <time.h>
+
 #define XML_A "<node><interface name='a.a'/></node>"
 #define XML_B "<node><interface name='b.b'/><node name='named_only'/></node>"
 
@@ -245,6 +247,40 @@ test_many_objects_do_not_take_long(void)
     g_assert_cmpint(g_get_monotonic_time() - before, <, 5 * G_USEC_PER_SEC);
 }
 
+/* A machine chooses how much it tells; how many trees there are is everybody's. */
+static void
+test_overfilling_does_not_take_long(void)
+{
+    g_autoptr(CbusNodeStore) store = cbus_node_store_new();
+    g_autoptr(GPtrArray) others =
+        g_ptr_array_new_with_free_func((GDestroyNotify)(void (*)(void))cbus_service_tree_free);
+    g_autoptr(CbusServiceTree) known = cbus_service_tree_new(store);
+    g_autoptr(CbusTree) tree = cbus_tree_new();
+    g_autofree char *quotes = g_strnfill(1000, '"');
+    clock_t before;
+
+    for (guint i = 0; i < 50000; i++)
+        g_ptr_array_add(others, cbus_service_tree_new(store));
+    for (guint i = 0; i < 20; i++) { /* a quote is six bytes in what is kept */
+        g_autofree char *path = g_strdup_printf("/a%02u", i);
+        g_autoptr(GString) xml = g_string_new(NULL);
+
+        g_string_printf(xml, "<node><interface name='a.i%u'>", i);
+        for (guint j = 0; j < 330; j++)
+            g_string_append_printf(xml, "<annotation name='a.b' value='%s'/>", quotes);
+        add(tree, path, g_string_append(xml, "</interface></node>")->str);
+    }
+    for (guint i = 0; i < 19000; i++) {
+        g_autofree char *path = g_strdup_printf("/b%05u", i);
+
+        add(tree, path, XML_A);
+    }
+    before = clock();
+    g_assert_cmpuint(cbus_service_tree_fill(known, tree, 1), >=, 19000);
+    g_assert_cmpint(clock() - before, <, 2 * CLOCKS_PER_SEC);
+    assert_shown(known, "/a00", "a.i0 |");
+}
+
 int
 main(int argc, char **argv)
 {
@@ -257,6 +293,7 @@ main(int argc, char **argv)
     g_test_add_func("/node-cache/filling-replaces", test_filling_replaces);
     g_test_add_func("/node-cache/single-objects", test_single_objects);
     g_test_add_func("/node-cache/invalidated-still-shown", test_invalidated_is_still_shown);
+    g_test_add_func("/node-cache/overfilling", test_overfilling_does_not_take_long);
     g_test_add_func("/node-cache/least-recently-used-goes-first", test_least_recently_used_tree_goes_first);
     g_test_add_func("/node-cache/many-objects-in-time", test_many_objects_do_not_take_long);
     return g_test_run();
