@@ -316,6 +316,7 @@ void
 cbus_dial_peer_up(CbusDialPeer *peer, gint64 now)
 {
     peer->wanted_at = now;
-    if (peer->present)
-        peer->seen_at = now;
+    peer->seen_at = peer->present ? now : 0;
+    /* What was wrong with NATS is no reason any more: who is not heard soon is told to be away for that. */
+    peer->told = FALSE;
 }

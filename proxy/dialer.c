@@ -280,14 +280,18 @@ cbus_dialer_free(CbusDialer *dialer)
     if (dialer->pump != NULL)
         g_source_destroy(dialer->pump);
     g_clear_pointer(&dialer->pump, g_source_unref);
+    g_free(dialer->trouble);
     g_free(dialer);
 }
 
 void
 cbus_dialer_want(CbusDialer *dialer, const CbusKey *agent)
 {
-    if (add_peer(dialer, agent))
-        dialer->asked_at = 0; /* it may be there for long; ask at the next tick */
+    if (!add_peer(dialer, agent))
+        return;
+    dialer->asked_at = 0; /* it may be there for long; ask at the next tick */
+    if (dialer->trouble != NULL)
+        cbus_dial_peer_tell(g_hash_table_lookup(dialer->peers, agent), CBUS_DIAL_OFFLINE, dialer->trouble);
 }
 
 void
@@ -313,11 +317,25 @@ cbus_dialer_nats_up(CbusDialer *dialer)
     gpointer peer;
 
     dialer->up = TRUE;
+    g_clear_pointer(&dialer->trouble, g_free);
     g_hash_table_iter_init(&iter, dialer->peers);
     while (g_hash_table_iter_next(&iter, NULL, &peer))
         cbus_dial_peer_up(peer, now);
     ask_who(dialer, now);
     cbus_dialer_pump(dialer, NULL);
+}
+
+void
+cbus_dialer_nats_failed(CbusDialer *dialer, const GError *reason)
+{
+    GHashTableIter iter;
+    gpointer peer;
+
+    g_free(dialer->trouble);
+    dialer->trouble = g_strdup_printf("NATS can not be reached from here: %s", reason->message);
+    g_hash_table_iter_init(&iter, dialer->peers);
+    while (g_hash_table_iter_next(&iter, NULL, &peer))
+        cbus_dial_peer_tell(peer, CBUS_DIAL_OFFLINE, dialer->trouble);
 }
 
 void

@@ -41,8 +41,10 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(CbusDialer, cbus_dialer_free)
 /* Keep a link to AGENT from now on (pinned machines, before any presence). */
 void cbus_dialer_want(CbusDialer *dialer, const CbusKey *agent);
 void cbus_dialer_unwant(CbusDialer *dialer, const CbusKey *agent); /* a live link of it is closed in order */
-/* Tell it what the NATS connection does: up asks "who is there?", down ends every link (LOST). */
+/* Tell it what the NATS connection does: up asks "who is there?", failed says why there is none yet, down
+ * ends every link (LOST). */
 void cbus_dialer_nats_up(CbusDialer *dialer);
+void cbus_dialer_nats_failed(CbusDialer *dialer, const GError *reason);
 void cbus_dialer_nats_down(CbusDialer *dialer, const GError *reason);
 /* The owner is about to free LINK (or just got its `ended`): its route goes and a new one is dialled. */
 void cbus_dialer_forget(CbusDialer *dialer, CbusLink *link);

@@ -61,6 +61,7 @@ struct _CbusDialer {
     gpointer user_data;
     CbusInstance instance;
     gboolean up;
+    char *trouble;      /* why NATS can not be reached; NULL: not known to be so */
     GHashTable *peers;  /* CbusKey in CbusDialPeer → CbusDialPeer */
     GHashTable *routes; /* link id in CbusRoute → CbusRoute */
     GQueue waiting;     /* of CbusDialPeer: something may have to be tried */

@@ -84,6 +84,9 @@ on_nats_failed(CbusNats *nats, const GError *reason, guint pause_ms, gpointer us
         proxy->nats_trouble = g_strdup(reason->message);
         cbus_log(G_LOG_LEVEL_WARNING, "NATS can not be reached; trying on", CBUS_LOG_REASON, reason->message,
                  NULL);
+        if (proxy->roster != NULL) {
+            cbus_roster_nats_failed(proxy->roster, reason);
+        }
     }
 }
 

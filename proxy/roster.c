@@ -397,6 +397,12 @@ cbus_roster_nats_up(CbusRoster *roster)
 }
 
 void
+cbus_roster_nats_failed(CbusRoster *roster, const GError *reason)
+{
+    cbus_dialer_nats_failed(roster->dialer, reason);
+}
+
+void
 cbus_roster_nats_down(CbusRoster *roster, const GError *reason)
 {
     cbus_dialer_nats_down(roster->dialer, reason);

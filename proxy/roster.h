@@ -32,6 +32,7 @@ void cbus_roster_set_signals(CbusRoster *roster, const char *const *rules);
 /* KNOWN: (transfer full). Machines appear, vanish and change their names accordingly. */
 void cbus_roster_set_known(CbusRoster *roster, CbusKnownMachines *known);
 void cbus_roster_nats_up(CbusRoster *roster);
+void cbus_roster_nats_failed(CbusRoster *roster, const GError *reason);
 void cbus_roster_nats_down(CbusRoster *roster, const GError *reason);
 
 CbusMachine *cbus_roster_lookup(CbusRoster *roster, const CbusKey *key);

@@ -213,8 +213,26 @@ def test_daemons_started_before_the_broker_come_online_with_it(own):
         wait_for(lambda program=program: "NATS can not be reached" in program.log(), f"{program.name} to say so")
     name, message = own.error("Echo", "(v)", GLib.Variant("u", 1))
     assert name == OFFLINE
-    assert "web1" in message and "NATS" in message, message
+    assert "web1" in message and "NATS can not be reached from here" in message, message
     own.nats.start()
+    own.wait_online()
+
+
+def test_why_a_machine_is_away_is_true_of_now(own):
+    """NATS, while it is NATS that is away; and when it is back, the machine that is not."""
+    for program in (own.proxy, own.agent):
+        program.terminate()
+    own.nats.terminate()
+    own.start_proxy()
+    wait_for(lambda: own.state() is not None, "the proxy")
+    wait_for(lambda: own.property("LastError").startswith("NATS can not be reached from here: "), "the cause")
+    own.nats.start()
+    wait_for(lambda: "is cbus-agent running there" in own.property("LastError"), "the next cause")
+    own.nats.terminate()
+    wait_for(lambda: "NATS can not be reached from here" in own.property("LastError"), "the first cause again")
+    own.nats.start()
+    wait_for(lambda: "is cbus-agent running there" in own.property("LastError"), "the next cause again")
+    own.start_agent()
     own.wait_online()
 
 

@@ -72,6 +72,11 @@ cbus_dialer_nats_up(CbusDialer *self)
 }
 
 void
+cbus_dialer_nats_failed(CbusDialer *self, const GError *reason)
+{
+}
+
+void
 cbus_dialer_nats_down(CbusDialer *self, const GError *reason)
 {
 }
