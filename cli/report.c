@@ -25,6 +25,8 @@
 #define PLAIN "\033[0m"
 #define CLEAR "\r\033[K"
 
+#define REASON_MAX 1024 /* characters: a machine's error text can be megabytes, --json tells it whole */
+
 struct _CbusReport {
     CbusReportKind kind;
     const CbusFleetOptions *options;
@@ -117,7 +119,7 @@ block(const CbusReport *report, const CbusRosterMachine *machine, GVariant *valu
     g_autofree char *text = NULL;
 
     if (value == NULL) {
-        g_autofree char *name = cbus_text_escape(error, 0), *why = cbus_text_escape(message, 1024);
+        g_autofree char *name = cbus_text_escape(error, 0), *why = cbus_text_escape(message, REASON_MAX);
 
         return g_strdup_printf("%s%s%s\n  %s%s: %s%s\n", bold, head, plain, report->colour ? RED : "", name,
                                why, plain);
@@ -160,8 +162,13 @@ note_failure(CbusReport *report, const CbusRosterMachine *machine, const char *e
 
     report->failed++;
     if (!report->one_terminal || report->options->json) {
+        const char *end = message;
+
+        for (guint i = 0; i < REASON_MAX && *end != '\0'; i++)
+            end = g_utf8_next_char(end);
         hide_progress(report);
-        cbus_cli_complain("%s: %s: %s", who, error, message);
+        cbus_cli_complain("%s: %s: %.*s%s", who, error, (int)(end - message), message,
+                          *end != '\0' ? "…" : "");
         return;
     }
     g_string_append_printf(report->failures, "%s%s", report->failures->len > 0 ? ", " : "",

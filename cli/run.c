@@ -88,9 +88,12 @@ ask_in_child(const char *bus, const char *word, int out)
         return CBUS_EXIT_OWN;
     }
     answer = describe(machine);
-    if (answer == NULL || answer->len > ANSWER_MAX || write(out, answer->data, answer->len) != answer->len)
+    if (answer == NULL)
         return CBUS_EXIT_OWN;
-    return 0;
+    if (answer->len <= ANSWER_MAX && write(out, answer->data, answer->len) == answer->len)
+        return 0;
+    cbus_cli_complain("what the proxy says of machine %s is too long to be true", machine->nkey);
+    return CBUS_EXIT_OWN;
 }
 
 /* ---- the parent: becomes the command ---- */
@@ -113,6 +116,7 @@ read_answer(int in, char answer[ANSWER_MAX])
     return (gssize)len;
 }
 
+/* Bytes of the answer, or −1, and told by whoever knows why. */
 static gssize
 find(const char *bus, const char *word, char answer[ANSWER_MAX])
 {
@@ -120,16 +124,23 @@ find(const char *bus, const char *word, char answer[ANSWER_MAX])
     gssize len;
     pid_t child;
 
-    if (pipe2(pipes, O_CLOEXEC) < 0)
+    if (pipe2(pipes, O_CLOEXEC) < 0) {
+        cbus_cli_complain("the proxy can not be asked: %s", g_strerror(errno));
         return -1;
+    }
     child = fork();
     if (child == 0)
         _exit(ask_in_child(bus, word, pipes[1]));
+    if (child < 0)
+        cbus_cli_complain("the proxy can not be asked: %s", g_strerror(errno));
     close(pipes[1]);
     len = child > 0 ? read_answer(pipes[0], answer) : -1;
     close(pipes[0]);
     while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR)
         ;
+    if (WIFSIGNALED(status))
+        cbus_cli_complain("the process that asked the proxy was ended by signal %d (%s); nothing was run",
+                          WTERMSIG(status), g_strsignal(WTERMSIG(status)));
     return len > 0 && status == 0 ? len : -1;
 }
 

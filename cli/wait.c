@@ -35,6 +35,7 @@ typedef struct {
     char **last; /* what each machine said last; "" once it has been reported */
     gboolean *asking, *again;
     guint reached;
+    const char *cut; /* why it ended before its time; NULL: it did not */
     gboolean over;
 } Wait;
 
@@ -111,7 +112,7 @@ on_answer(GObject *source, GAsyncResult *result, gpointer user_data)
 
             g_variant_get(own, "(v)", &value);
             take_value(wait, asked->index, value);
-        } else {
+        } else if (!g_error_matches(error, G_IO_ERROR, G_IO_ERROR_CLOSED)) {
             g_dbus_error_strip_remote_error(error);
             set_last(wait, asked->index, g_strdup_printf("not there: %s", error->message));
         }
@@ -216,14 +217,19 @@ on_timeout(gpointer user_data)
 static void
 on_closed(GDBusConnection *connection, gboolean vanished, GError *error, gpointer user_data)
 {
-    cbus_cli_complain("the bus closed the connection");
-    g_main_loop_quit(((Wait *)user_data)->loop);
+    Wait *wait = user_data;
+
+    wait->cut = "the bus closed the connection";
+    g_main_loop_quit(wait->loop);
 }
 
 static void
 on_refused(gpointer user_data)
 {
-    g_main_loop_quit(((Wait *)user_data)->loop);
+    Wait *wait = user_data;
+
+    wait->cut = "the bus does not let us listen";
+    g_main_loop_quit(wait->loop);
 }
 
 static void
@@ -255,10 +261,16 @@ report_rest(Wait *wait)
 
         if (is_reached(wait, i) || (wait->any && wait->reached > 0))
             continue;
-        message = g_strdup_printf("%s is not %s after %g s, but %s", wait->member.name, wait->value,
-                                  wait->options.timeout,
-                                  wait->last[i] != NULL ? wait->last[i] : "unknown: it did not answer");
+        const char *last = wait->last[i] != NULL ? wait->last[i] : "unknown: it did not answer";
+        if (wait->cut != NULL)
+            message = g_strdup_printf("waiting for %s to be %s ended early, since %s; it was %s",
+                                      wait->member.name, wait->value, wait->cut, last);
+        else
+            message = g_strdup_printf("%s is not %s after %g s, but %s", wait->member.name, wait->value,
+                                      wait->options.timeout, last);
         answer.message = message;
+        if (wait->cut != NULL)
+            answer.error = (char *)"org.freedesktop.DBus.Error.Disconnected";
         cbus_report_add(wait->report, i, &answer);
     }
 }
