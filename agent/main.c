@@ -183,7 +183,7 @@ run_network(const CbusSettings *settings, const CbusConnectorEnds *ends, const C
     Program program = {.settings = settings, .signals = signals, .nats = *nats, .audit = *audit};
     g_autoptr(GError) error = NULL;
     g_autoptr(CbusTurn) turn = cbus_turn_new(context);
-    g_autoptr(CbusPoller) poller = cbus_poller_new(context, &error);
+    g_autoptr(CbusPoller) poller = cbus_poller_new(context, turn, &error);
     gboolean done = FALSE;
 
     if (poller != NULL) {

@@ -15,11 +15,9 @@
  *
  * Pure functions, any thread. */
 #include "introspect/path.h"
-#include "wire/base32.h"
 #include "wire/message.h"
 
 #define SERVICE_MAX 255
-#define NKEY_RAW    (1 + CBUS_KEY_BYTES + 2)
 
 void
 cbus_service_escape(GString *out, const char *service)
@@ -80,23 +78,6 @@ cbus_service_unescape(CbusSpan element, char out[256])
     return TRUE;
 }
 
-/* As cbus_nkey_decode, without its look at the curve. */
-static gboolean
-read_nkey(CbusSpan element, CbusKey *out)
-{
-    guint8 raw[NKEY_RAW];
-    char text[CBUS_NKEY_LENGTH + 1];
-    CbusKey key;
-    if (element.len != CBUS_NKEY_LENGTH || !cbus_base32_decode(element.text, element.len, raw))
-        return FALSE;
-    memcpy(key.bytes, raw + 1, sizeof key.bytes);
-    cbus_nkey_encode(&key, text);
-    if (memcmp(text, element.text, element.len) != 0)
-        return FALSE;
-    *out = key;
-    return TRUE;
-}
-
 /* Takes the element after the '/' at REST's begin; REST is left at the next '/', or empty. */
 static CbusSpan
 take_element(CbusSpan *rest)
@@ -124,7 +105,7 @@ cbus_place_parse(CbusSpan path, CbusPlace *out)
     }
     out->kind = CBUS_PLACE_UNKNOWN;
     CbusSpan nkey = take_element(&rest);
-    if (!read_nkey(nkey, &out->machine))
+    if (!cbus_nkey_read(nkey.text, nkey.len, &out->machine))
         return;
     out->nkey = nkey;
     if (rest.len == 0) {

@@ -132,7 +132,7 @@ authenticate(CbusBus *bus, const guint8 *data, gsize len)
     gssize used;
 
     if (bus->server != NULL) {
-        used = cbus_sasl_server_receive(bus->server, data, len, bus->out.bytes, &done, &error);
+        used = cbus_sasl_server_receive(bus->server, data, len, cbus_outbox_bytes(&bus->out), &done, &error);
     } else {
         used = cbus_sasl_receive(&bus->sasl, data, len, &error);
         done = bus->sasl == CBUS_SASL_DONE;
@@ -168,8 +168,10 @@ deliver_one(CbusBus *bus, const guint8 *data, gsize len)
         bus->in_wanted = size;
         return 0;
     }
-    if (size > 0)
+    if (size > 0) {
+        cbus_turn_count(bus->loop->turn);
         bus->handler.message(bus, data, size, bus->user_data);
+    }
     return size;
 }
 
@@ -360,7 +362,7 @@ static void
 start_authentication(CbusBus *bus, guint32 uid, gboolean descriptors)
 {
     start_deadline(bus, AUTH_SECONDS);
-    bus->sasl = cbus_sasl_begin(uid, descriptors, bus->out.bytes);
+    bus->sasl = cbus_sasl_begin(uid, descriptors, cbus_outbox_bytes(&bus->out));
     schedule(bus);
 }
 
@@ -395,7 +397,7 @@ cbus_bus_new(CbusLoop *loop, int fd, CbusBusMode mode, guint32 uid, gsize limit,
     bus->quota = quota;
     bus->handler = *handler;
     bus->user_data = user_data;
-    cbus_outbox_init(&bus->out);
+    cbus_outbox_init(&bus->out, cbus_poller_spare(loop->poller));
     bus->flush = (CbusDeferred){.func = on_flush, .user_data = bus};
     bus->resume = (CbusDeferred){.func = on_resume, .user_data = bus};
     bus->authenticated = mode == CBUS_BUS_NO_AUTH;
@@ -450,14 +452,14 @@ cbus_bus_send(CbusBus *bus, const guint8 *message, gsize size)
         return;
     check_quota(bus, cbus_bus_pending(bus) + size);
     if (bus->fault == NULL)
-        g_byte_array_append(bus->out.bytes, message, size);
+        g_byte_array_append(cbus_outbox_bytes(&bus->out), message, size);
     schedule(bus);
 }
 
 GByteArray *
 cbus_bus_begin(CbusBus *bus)
 {
-    return bus->out.bytes;
+    return cbus_outbox_bytes(&bus->out);
 }
 
 void

@@ -222,6 +222,7 @@ receive_data(CbusLink *link, const CbusRecord *record)
     G_GNUC_UNUSED g_autoptr(GByteArray) bytes =
         assembly->bytes != NULL ? g_byte_array_ref(assembly->bytes) : NULL;
     cbus_assembly_clear(link, assembly);
+    cbus_turn_count(link->loop->turn);
     if (tree)
         deliver_tree(link, channel, data, len);
     else if (link->handler.message != NULL)

@@ -2,21 +2,30 @@
  *
  * One byte array, to which messages are appended or in which they are built. What was written stays at its
  * beginning until it is the larger part, and is then cut off in one step, so that the copying stays
- * proportional to what is sent, however slowly the other end reads. An array that has grown is given back
- * once it is empty: a thousand idle connections hold no buffers.
+ * proportional to what is sent, however slowly the other end reads. An empty box holds no array: what became
+ * empty is left as the spare, which the next box of the loop that has something to write takes, grown and
+ * warm; one that is too large, or one too many, is freed. So a thousand idle connections hold one buffer.
  *
  * Bounds are its user's: it writes at most what it is told a turn, and holds what it is given. */
 #include "link/outbox.h"
 #include <errno.h>
 #include <sys/socket.h>
 
-#define CUT  (256 * 1024) /* written bytes are cut off in steps of at least this */
-#define KEPT (4 * 1024)   /* an empty array that has grown beyond this is given back */
+#define CUT       (256 * 1024) /* written bytes are cut off in steps of at least this */
+#define SPARE_MAX (256 * 1024) /* an array that held more is not worth keeping */
 
 void
-cbus_outbox_init(CbusOutbox *box)
+cbus_outbox_init(CbusOutbox *box, GByteArray **spare)
 {
-    *box = (CbusOutbox){.bytes = g_byte_array_new()};
+    *box = (CbusOutbox){.spare = spare};
+}
+
+GByteArray *
+cbus_outbox_bytes(CbusOutbox *box)
+{
+    if (box->bytes == NULL)
+        box->bytes = *box->spare != NULL ? g_steal_pointer(box->spare) : g_byte_array_new();
+    return box->bytes;
 }
 
 void
@@ -28,7 +37,18 @@ cbus_outbox_clear(CbusOutbox *box)
 gsize
 cbus_outbox_pending(const CbusOutbox *box)
 {
-    return box->bytes->len - box->written;
+    return box->bytes != NULL ? box->bytes->len - box->written : 0;
+}
+
+static void
+give_array(CbusOutbox *box)
+{
+    if (*box->spare == NULL && box->peak <= SPARE_MAX) {
+        g_byte_array_set_size(box->bytes, 0);
+        *box->spare = g_steal_pointer(&box->bytes);
+    }
+    g_clear_pointer(&box->bytes, g_byte_array_unref);
+    box->peak = box->written = 0;
 }
 
 static void
@@ -37,19 +57,19 @@ cut_written(CbusOutbox *box)
     gsize rest = cbus_outbox_pending(box);
     GByteArray *fresh;
 
+    if (box->bytes == NULL)
+        return;
     box->peak = MAX(box->peak, box->bytes->len);
-    if (rest == 0 && box->peak <= KEPT) {
-        g_byte_array_set_size(box->bytes, 0);
-    } else if (rest == 0 || (box->written >= CUT && box->written >= rest)) {
+    if (rest == 0) {
+        give_array(box);
+    } else if (box->written >= CUT && box->written >= rest) {
         fresh = g_byte_array_sized_new(rest);
         g_byte_array_append(fresh, box->bytes->data + box->written, rest);
         g_byte_array_unref(box->bytes);
         box->bytes = fresh;
         box->peak = rest;
-    } else {
-        return;
+        box->written = 0;
     }
-    box->written = 0;
 }
 
 gboolean
@@ -75,5 +95,6 @@ cbus_outbox_write(CbusOutbox *box, int fd, gsize budget)
 void
 cbus_outbox_drop(CbusOutbox *box)
 {
-    g_byte_array_set_size(box->bytes, box->written);
+    if (box->bytes != NULL)
+        g_byte_array_set_size(box->bytes, box->written);
 }

@@ -5,9 +5,13 @@
  * members is ready; so the context sees a single one, and idle members cost nothing.
  *
  * The poller is also how its context waits. While the context knows no descriptor but the set and its own
- * wake-up, which it always has, both are waited for by one epoll_wait, and what that reports is what is
- * dispatched: one system call a turn, where poll() and then epoll_wait were two. With any further descriptor
- * the context is waited for by poll(), as ever.
+ * wake-up, which it always has, both are waited for by one epoll_wait, where poll() and then epoll_wait were
+ * two calls. What that reports is called inside the wait, and the turn ended there: what a message came for
+ * has left before the context looks at its other sources (2 µs a turn), and these are looked at before the
+ * next wait, as ever. With any further descriptor the context waits by poll(), and the set is one of its
+ * sources.
+ *
+ * Under load, the wait begins with a rest (turn.h).
  *
  * Promise: level-triggered; at most EVENTS_A_TURN callbacks a turn, the kernel rotating over the ready ones,
  * so that a busy descriptor starves none. A watch may be removed inside any callback, its own or another's:
@@ -30,13 +34,15 @@ struct _CbusPoller {
     GMainContext *context;
     GSource *source;
     int epoll;
-    int wake_up; /* the context's own descriptor, in the set too; −1: not known yet */
+    CbusTurn *turn; /* NULL: nobody defers */
+    int wake_up;    /* the context's own descriptor, in the set too; −1: not known yet */
     guint watches;
-    gboolean waited; /* `reported` is of the wait that ended just now */
+    gboolean called; /* in the wait that ended just now */
     /* reported[next … count) is still to be called; NULL is the wake-up, or a watch that was removed. */
     struct epoll_event reported[EVENTS_A_TURN];
     int next, count;
     guint8 *buffer; /* NULL until somebody wants it */
+    GByteArray *spare;
 };
 
 struct _CbusWatch {
@@ -55,16 +61,20 @@ typedef struct {
 /* Of the context that this thread runs. A GPollFunc is told neither its context nor anything of ours. */
 static _Thread_local CbusPoller *current;
 
-static gboolean
-poller_dispatch(GSource *source, GSourceFunc callback, gpointer user_data)
+/* Waits and begins a turn. As epoll_wait(); what is reported is in `reported`. */
+static int
+look(CbusPoller *poller, int timeout)
 {
-    CbusPoller *poller = ((PollerSource *)source)->poller;
+    poller->next = 0;
+    poller->count = epoll_wait(poller->epoll, poller->reported, EVENTS_A_TURN, timeout);
+    if (poller->count > 0 && poller->turn != NULL)
+        cbus_turn_begin(poller->turn);
+    return poller->count;
+}
 
-    if (!poller->waited) {
-        poller->next = 0;
-        poller->count = epoll_wait(poller->epoll, poller->reported, EVENTS_A_TURN, 0);
-    }
-    poller->waited = FALSE;
+static void
+call_reported(CbusPoller *poller)
+{
     while (poller->next < poller->count) {
         struct epoll_event *event = &poller->reported[poller->next++];
         CbusWatch *watch = event->data.ptr;
@@ -73,6 +83,18 @@ poller_dispatch(GSource *source, GSourceFunc callback, gpointer user_data)
             watch->func(event->events, watch->user_data);
     }
     poller->next = poller->count = 0;
+}
+
+static gboolean
+poller_dispatch(GSource *source, GSourceFunc callback, gpointer user_data)
+{
+    CbusPoller *poller = ((PollerSource *)source)->poller;
+
+    if (!poller->called) {
+        (void)look(poller, 0);
+        call_reported(poller);
+    }
+    poller->called = FALSE;
     return G_SOURCE_CONTINUE;
 }
 
@@ -93,29 +115,32 @@ is_all_in_set(CbusPoller *poller, const GPollFD *fds, guint n_fds, guint *set)
     return poller->wake_up == own->fd;
 }
 
-/* The context's wait. As poll(): how many of FDS are ready, or −1 with errno. */
+/* The context's wait. As poll(): how many of FDS are ready, or −1 with errno. The set counts as ready when
+ * something was called, so that an iteration which did something says so. */
 static gint
 wait_for_events(GPollFD *fds, guint n_fds, gint timeout)
 {
     CbusPoller *poller = current;
-    int n, woken = 0;
+    int woken = 0;
     guint set;
 
     if (poller != NULL)
-        poller->waited = FALSE;
+        poller->called = FALSE;
     if (!is_all_in_set(poller, fds, n_fds, &set))
         return g_poll(fds, n_fds, timeout);
-    n = epoll_wait(poller->epoll, poller->reported, EVENTS_A_TURN, timeout);
-    if (n < 0)
-        return n;
-    for (int i = 0; i < n; i++)
+    if (poller->turn != NULL && timeout != 0)
+        cbus_turn_rest(poller->turn);
+    if (look(poller, timeout) < 0)
+        return -1;
+    for (int i = 0; i < poller->count; i++)
         woken += poller->reported[i].data.ptr == NULL;
-    poller->next = 0;
-    poller->count = n;
-    poller->waited = n > woken;
-    fds[set].revents = poller->waited ? G_IO_IN : 0;
+    poller->called = poller->count > woken;
+    fds[set].revents = poller->called ? G_IO_IN : 0;
     fds[1 - set].revents = woken > 0 ? G_IO_IN : 0;
-    return woken + poller->waited;
+    call_reported(poller);
+    if (poller->turn != NULL)
+        cbus_turn_end(poller->turn);
+    return woken + poller->called;
 }
 
 static GSourceFuncs poller_funcs = {
@@ -124,7 +149,7 @@ static GSourceFuncs poller_funcs = {
 
 /* A poller of CONTEXT, made and freed by the thread that runs it. Fails when no descriptor is left. */
 CbusPoller *
-cbus_poller_new(GMainContext *context, GError **error)
+cbus_poller_new(GMainContext *context, CbusTurn *turn, GError **error)
 {
     int epoll = epoll_create1(EPOLL_CLOEXEC);
     CbusPoller *poller;
@@ -138,6 +163,7 @@ cbus_poller_new(GMainContext *context, GError **error)
     poller = g_new0(CbusPoller, 1);
     poller->context = g_main_context_ref(context != NULL ? context : g_main_context_default());
     poller->epoll = epoll;
+    poller->turn = turn;
     poller->wake_up = -1;
     poller->source = g_source_new(&poller_funcs, sizeof(PollerSource));
     ((PollerSource *)poller->source)->poller = poller;
@@ -164,6 +190,8 @@ cbus_poller_free(CbusPoller *poller)
     g_source_unref(poller->source);
     close(poller->epoll);
     g_free(poller->buffer);
+    if (poller->spare != NULL)
+        g_byte_array_unref(poller->spare);
     g_free(poller);
 }
 
@@ -240,4 +268,10 @@ cbus_poller_buffer(CbusPoller *poller)
     if (poller->buffer == NULL)
         poller->buffer = g_malloc(CBUS_POLLER_BUFFER);
     return poller->buffer;
+}
+
+GByteArray **
+cbus_poller_spare(CbusPoller *poller)
+{
+    return &poller->spare;
 }

@@ -5,6 +5,9 @@
  * gathered while dispatching (messages read from many sockets) is sealed and written there once, and the
  * poll that follows sleeps with nothing left behind.
  *
+ * A context whose poller knows the turn ends it still earlier, inside the wait that brought the events
+ * (poller.c); what other sources defer while they are dispatched is left to prepare.
+ *
  * Promise: a function deferred while dispatching, or by another deferred function, runs before the next
  * poll; all of PACK before any of WRITE; in the order in which they were deferred within a phase. When WRITE
  * defers PACK (a write that fails and ends links), the phases run again.
@@ -16,10 +19,14 @@
  * Each phase is a circular list through the embedded CbusDeferred, with the head as its sentinel: deferring,
  * cancelling and running allocate nothing, and cancelling needs no turn. One thread: the context's. */
 #include "link/turn.h"
+#include "link/rest.h"
+#include <time.h>
 
 struct _CbusTurn {
     GSource *source;
     CbusDeferred heads[CBUS_TURN_PHASES];
+    CbusRest rest;
+    gint64 now; /* when the turn that runs began; 0: the poller began none */
 };
 
 typedef struct {
@@ -55,17 +62,35 @@ run_first(CbusDeferred *head)
     return TRUE;
 }
 
-static gboolean
-turn_prepare(GSource *source, gint *timeout)
+void
+cbus_turn_begin(CbusTurn *turn)
 {
-    CbusTurn *turn = ((TurnSource *)source)->turn;
+    turn->now = g_get_monotonic_time();
+    cbus_rest_begin(&turn->rest, turn->now);
+}
 
+gint64
+cbus_turn_now(const CbusTurn *turn)
+{
+    return turn->now != 0 ? turn->now : g_get_monotonic_time();
+}
+
+void
+cbus_turn_end(CbusTurn *turn)
+{
     for (guint phase = 0; phase < CBUS_TURN_PHASES;) {
         if (!run_first(&turn->heads[phase]))
             phase++;
         else if (phase > 0)
             phase = 0;
     }
+    turn->now = 0;
+}
+
+static gboolean
+turn_prepare(GSource *source, gint *timeout)
+{
+    cbus_turn_end(((TurnSource *)source)->turn);
     *timeout = -1;
     return FALSE;
 }
@@ -130,4 +155,21 @@ cbus_turn_cancel(CbusDeferred *deferred)
 {
     if (deferred->next != NULL)
         unlink_deferred(deferred);
+}
+
+void
+cbus_turn_count(CbusTurn *turn)
+{
+    turn->rest.messages++;
+}
+
+void
+cbus_turn_rest(const CbusTurn *turn)
+{
+    if (!cbus_rest_is_deep(&turn->rest))
+        return;
+    guint us = cbus_rest_us(&turn->rest, g_get_monotonic_time());
+    const struct timespec span = {.tv_nsec = (long)us * 1000};
+    if (us > 0)
+        (void)nanosleep(&span, NULL); /* a signal ends it early: so be it */
 }

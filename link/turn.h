@@ -28,3 +28,12 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(CbusTurn, cbus_turn_free)
 /* Queues DEFERRED once (again is a no-op). A function may defer others; they run in the same turn. */
 void cbus_turn_defer(CbusTurn *turn, CbusTurnPhase phase, CbusDeferred *deferred);
 void cbus_turn_cancel(CbusDeferred *deferred);
+/* The poller's: something was reported; all is dealt with, so what is deferred runs; before the next wait,
+ * while many messages are under way, a sleep of less than a millisecond (rest.h). */
+void cbus_turn_begin(CbusTurn *turn);
+void cbus_turn_end(CbusTurn *turn);
+void cbus_turn_rest(const CbusTurn *turn);
+/* Counts a message that came in the turn that runs. */
+void cbus_turn_count(CbusTurn *turn);
+/* The monotonic time in µs, as it was when the turn began. */
+gint64 cbus_turn_now(const CbusTurn *turn);

@@ -203,7 +203,7 @@ serve(const CbusSettings *settings, int *status, GError **error)
 {
     GMainContext *context = g_main_context_default();
     g_autoptr(CbusTurn) turn = cbus_turn_new(context);
-    g_autoptr(CbusPoller) poller = cbus_poller_new(context, error);
+    g_autoptr(CbusPoller) poller = cbus_poller_new(context, turn, error);
     if (poller == NULL) {
         return FALSE;
     }

@@ -107,6 +107,21 @@ nkey_unwrap(const char *text, gsize len, guint8 raw[NKEY_RAW], GError **error)
 }
 
 gboolean
+cbus_nkey_read(const char *text, gsize len, CbusKey *out)
+{
+    guint8 raw[NKEY_RAW];
+    guint16 crc;
+
+    if (len != CBUS_NKEY_LENGTH || !cbus_base32_decode(text, len, raw) || raw[0] != NKEY_ROLE_USER)
+        return FALSE;
+    memcpy(&crc, raw + NKEY_RAW - 2, sizeof crc);
+    if (GUINT16_FROM_LE(crc) != cbus_crc16(raw, NKEY_RAW - 2))
+        return FALSE;
+    memcpy(out->bytes, raw + 1, CBUS_KEY_BYTES);
+    return TRUE;
+}
+
+gboolean
 cbus_nkey_decode(const char *text, gssize len, CbusKey *out, GError **error)
 {
     guint8 raw[NKEY_RAW];

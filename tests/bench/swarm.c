@@ -150,7 +150,7 @@ run(const char *prefix, guint count, const char *urls, const char *bus, const ch
 {
     g_autoptr(GError) error = NULL;
     g_autoptr(CbusTurn) turn = cbus_turn_new(NULL);
-    g_autoptr(CbusPoller) poller = cbus_poller_new(NULL, &error);
+    g_autoptr(CbusPoller) poller = cbus_poller_new(NULL, turn, &error);
     Swarm swarm = {.prefix = prefix, .count = count, .urls = urls};
 
     if (poller == NULL || !cbus_nkey_decode(operator, - 1, &swarm.operator, & error)) {

@@ -85,7 +85,7 @@ LLVMFuzzerTestOneInput(const guint8 *data, gsize len)
     FUZZ_CHECK(cbus_datagram_pair(requests, NULL) && cbus_datagram_pair(nonces, NULL));
     {
         g_autoptr(CbusTurn) turn = cbus_turn_new(context);
-        g_autoptr(CbusPoller) poller = cbus_poller_new(context, NULL);
+        g_autoptr(CbusPoller) poller = cbus_poller_new(context, turn, NULL);
         CbusLoop loop = {.context = context, .turn = turn, .poller = poller};
         const CbusConnectorEnds ends = {.requests = requests[0], .nonces = nonces[0]};
         g_autoptr(CbusConnectorClient) client =

@@ -121,7 +121,7 @@ set_up(Fixture *fixture, gconstpointer data)
     g_assert_no_error(error);
     fixture->loop.context = g_main_context_new();
     fixture->loop.turn = cbus_turn_new(fixture->loop.context);
-    fixture->loop.poller = cbus_poller_new(fixture->loop.context, &error);
+    fixture->loop.poller = cbus_poller_new(fixture->loop.context, fixture->loop.turn, &error);
     g_assert_no_error(error);
     fixture->fd = -1;
 }

@@ -21,7 +21,7 @@ nats_fixture_set_up(NatsFixture *fixture, gconstpointer data)
     g_autoptr(GError) error = NULL;
 
     fixture->loop.turn = cbus_turn_new(NULL);
-    fixture->loop.poller = cbus_poller_new(NULL, &error);
+    fixture->loop.poller = cbus_poller_new(NULL, fixture->loop.turn, &error);
     g_assert_no_error(error);
     fixture->loop.context = g_main_context_default();
     fixture->dir = g_dir_make_tmp("cbus-nats-XXXXXX", &error);

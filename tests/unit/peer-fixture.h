@@ -91,7 +91,8 @@ set_up(Fixture *fixture, gconstpointer data)
     g_assert_true(cbus_connector_start(&options, &fixture->ends, &error));
     g_assert_no_error(error);
     fixture->pair = pair_new();
-    fixture->pair->loop.poller = cbus_poller_new(fixture->pair->loop.context, &error);
+    fixture->pair->loop.poller =
+        cbus_poller_new(fixture->pair->loop.context, fixture->pair->loop.turn, &error);
     g_assert_no_error(error);
     fixture->host.loop = &fixture->pair->loop;
     fixture->host.quota = cbus_quota_new();

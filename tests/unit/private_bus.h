@@ -72,7 +72,7 @@ private_bus_up(PrivateBus *bus)
     g_autoptr(GError) error = NULL;
     bus->loop.context = g_main_context_default();
     bus->loop.turn = cbus_turn_new(bus->loop.context);
-    bus->loop.poller = cbus_poller_new(bus->loop.context, &error);
+    bus->loop.poller = cbus_poller_new(bus->loop.context, bus->loop.turn, &error);
     g_assert_no_error(error);
     private_bus_start(bus);
     bus->client = private_bus_connect(bus);

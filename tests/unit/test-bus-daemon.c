@@ -56,7 +56,7 @@ set_up(Fixture *fixture, gconstpointer data)
     g_test_dbus_up(fixture->daemon);
     fixture->loop.context = g_main_context_default();
     fixture->loop.turn = cbus_turn_new(NULL);
-    fixture->loop.poller = cbus_poller_new(NULL, &error);
+    fixture->loop.poller = cbus_poller_new(NULL, fixture->loop.turn, &error);
     g_assert_no_error(error);
 }
 

@@ -59,7 +59,7 @@ set_up(Fixture *fixture, gconstpointer data)
     int pair[2];
 
     fixture->loop.turn = cbus_turn_new(NULL);
-    fixture->loop.poller = cbus_poller_new(NULL, &error);
+    fixture->loop.poller = cbus_poller_new(NULL, fixture->loop.turn, &error);
     g_assert_no_error(error);
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), ==, 0);
     fixture->peer = pair[1];

@@ -774,18 +774,48 @@ test_an_agent_whose_connection_breaks_tells_on_the_next(World *world, gconstpoin
     g_assert_nonnull(strstr(world->proxy.reason->message, "NATS"));
 }
 
+/* Goes before anybody is told that the agent's connection is lost. */
+typedef struct {
+    GSource base;
+    World *world;
+    gint64 round_trip;
+} LossSource;
+
+static gboolean
+loss_prepare(GSource *source, gint *timeout)
+{
+    *timeout = -1;
+    return FALSE;
+}
+
+static gboolean
+loss_check(GSource *source)
+{
+    return !cbus_nats_is_up(((LossSource *)source)->world->agent.client.nats);
+}
+
+static gboolean
+loss_dispatch(GSource *source, GSourceFunc callback, gpointer user_data)
+{
+    LossSource *loss = (LossSource *)source;
+
+    g_assert_nonnull(loss->world->agent.link);
+    g_assert_true(cbus_link_is_open(loss->world->agent.link));
+    cbus_link_ping(loss->world->agent.link, store_round_trip, &loss->round_trip);
+    return G_SOURCE_REMOVE;
+}
+
 /* The connection is known to be lost, its links do not know it yet, and one of them sends. */
 static void
 test_a_link_that_sends_while_its_connection_breaks_tells_on_the_next(World *world, gconstpointer data)
 {
-    gint64 round_trip = 0;
+    static GSourceFuncs funcs = {.prepare = loss_prepare, .check = loss_check, .dispatch = loss_dispatch};
+    g_autoptr(GSource) loss = g_source_new(&funcs, sizeof(LossSource));
 
+    ((LossSource *)loss)->world = world;
+    g_source_set_priority(loss, G_PRIORITY_HIGH);
     break_connection(world);
-    while (cbus_nats_is_up(world->agent.client.nats))
-        g_main_context_iteration(NULL, TRUE);
-    g_assert_nonnull(world->agent.link);
-    g_assert_true(cbus_link_is_open(world->agent.link));
-    cbus_link_ping(world->agent.link, store_round_trip, &round_trip);
+    g_source_attach(loss, NULL);
     WAIT_UNTIL(world->agent.ended == 1);
     g_assert_nonnull(strstr(world->agent.reason->message, "could not be handed to NATS"));
     assert_told_at_once(world);

@@ -35,7 +35,7 @@ set_up(Fixture *fixture, gconstpointer data)
     g_autoptr(GError) error = NULL;
     fixture->loop.context = g_main_context_default();
     fixture->loop.turn = cbus_turn_new(fixture->loop.context);
-    fixture->loop.poller = cbus_poller_new(fixture->loop.context, &error);
+    fixture->loop.poller = cbus_poller_new(fixture->loop.context, fixture->loop.turn, &error);
     g_assert_no_error(error);
     fixture->directory = g_dir_make_tmp("cbus-known-XXXXXX", &error);
     g_assert_no_error(error);

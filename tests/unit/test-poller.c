@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 typedef struct {
+    CbusTurn *turn;
+    CbusDeferred deferred;
     CbusPoller *poller;
     int ours[2], theirs[2];
     CbusWatch *watches[2];
@@ -17,7 +19,8 @@ set_up(Fixture *fixture, gconstpointer data)
 {
     g_autoptr(GError) error = NULL;
 
-    fixture->poller = cbus_poller_new(NULL, &error);
+    fixture->turn = cbus_turn_new(NULL);
+    fixture->poller = cbus_poller_new(NULL, fixture->turn, &error);
     g_assert_no_error(error);
     for (int i = 0; i < 2; i++) {
         int pair[2];
@@ -38,6 +41,7 @@ tear_down(Fixture *fixture, gconstpointer data)
             close(fixture->theirs[i]);
     }
     cbus_poller_free(fixture->poller);
+    cbus_turn_free(fixture->turn);
 }
 
 static CbusWatch *
@@ -196,6 +200,45 @@ test_what_is_no_longer_ready_is_not_called(Fixture *fixture, gconstpointer data)
     g_assert_cmpuint(fixture->calls[0], ==, 0);
 }
 
+static void
+count_second(gpointer user_data)
+{
+    ((Fixture *)user_data)->calls[1]++;
+}
+
+static void
+defer(guint32 events, gpointer user_data)
+{
+    Fixture *fixture = user_data;
+
+    fixture->calls[0]++;
+    cbus_turn_defer(fixture->turn, CBUS_TURN_WRITE, &fixture->deferred);
+}
+
+static gboolean
+assert_deferred_ran(gpointer user_data)
+{
+    Fixture *fixture = user_data;
+
+    g_assert_cmpuint(fixture->calls[0], ==, 1);
+    g_assert_cmpuint(fixture->calls[1], ==, 1);
+    g_clear_pointer(&fixture->watches[0], cbus_watch_remove);
+    return G_SOURCE_REMOVE;
+}
+
+/* What a message came for does not wait for the context's other business. */
+static void
+test_the_turn_ends_before_other_sources(Fixture *fixture, gconstpointer data)
+{
+    fixture->deferred = (CbusDeferred){.func = count_second, .user_data = fixture};
+    fixture->watches[0] = add(fixture, 0, EPOLLIN, defer);
+    g_main_context_iteration(NULL, FALSE);
+    g_assert_cmpint(write(fixture->theirs[0], "x", 1), ==, 1);
+    g_timeout_add(0, assert_deferred_ran, fixture);
+    while (fixture->watches[0] != NULL)
+        g_main_context_iteration(NULL, TRUE);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -209,5 +252,6 @@ main(int argc, char **argv)
     ADD("other-descriptors-of-the-context-are-waited-for",
         test_other_descriptors_of_the_context_are_waited_for);
     ADD("what-is-no-longer-ready-is-not-called", test_what_is_no_longer_ready_is_not_called);
+    ADD("the-turn-ends-before-other-sources", test_the_turn_ends_before_other_sources);
     return g_test_run();
 }

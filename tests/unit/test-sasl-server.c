@@ -235,7 +235,7 @@ serve(Served *served, gconstpointer owner)
     int pair[2];
 
     served->loop.turn = cbus_turn_new(NULL);
-    served->loop.poller = cbus_poller_new(NULL, &error);
+    served->loop.poller = cbus_poller_new(NULL, served->loop.turn, &error);
     g_assert_no_error(error);
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), ==, 0);
     served->peer = pair[1];

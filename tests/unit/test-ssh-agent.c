@@ -65,7 +65,7 @@ set_up(Fixture *fixture, gconstpointer data)
     g_assert_true(run(NULL, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", fixture->key, NULL));
     g_setenv("SSH_AUTH_SOCK", fixture->socket, TRUE);
     fixture->loop.context = g_main_context_new();
-    fixture->loop.poller = cbus_poller_new(fixture->loop.context, &error);
+    fixture->loop.poller = cbus_poller_new(fixture->loop.context, NULL, &error);
     g_assert_no_error(error);
 }
 

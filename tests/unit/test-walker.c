@@ -144,7 +144,7 @@ set_up(Fixture *fixture, gconstpointer data)
 
     fixture->loop.context = g_main_context_new();
     fixture->loop.turn = cbus_turn_new(fixture->loop.context);
-    fixture->loop.poller = cbus_poller_new(fixture->loop.context, &error);
+    fixture->loop.poller = cbus_poller_new(fixture->loop.context, fixture->loop.turn, &error);
     g_assert_no_error(error);
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), ==, 0);
     fixture->ours = cbus_bus_new(&fixture->loop, pair[0], CBUS_BUS_NO_AUTH, 0, CBUS_MESSAGE_MAX,
