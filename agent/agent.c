@@ -2,8 +2,10 @@
  * that was accepted, and the connector for what this process may not do itself.
  *
  * Who is let in is decided at finish, when the proxy's signature was verified, by the connector's table; and
- * again for every link when a new table comes: a line that is gone or says something else ends its links. The
- * gateway, which asks nobody who he is, is on only where the configuration says so.
+ * again for every link when a new table comes: a line that is gone or says something else ends its links. So
+ * a finish that overtakes the table is let in by the old one and told of the end a moment later; no channel
+ * of it opens, since the connector has the new line by then. The gateway, which asks nobody who he is, is on
+ * only where the configuration says so.
  *
  * A lost NATS connection ends all links at once (the acceptor does it), because what was in flight is lost
  * and nobody may believe otherwise. The agent itself goes on and waits for the broker.
@@ -26,6 +28,7 @@
 struct _CbusAgent {
     CbusHost host;
     const CbusServerInfo *info;
+    const char *authorized_keys;
     CbusBudget *budget;
     CbusNats *nats;
     CbusAcceptor *acceptor;
@@ -146,6 +149,7 @@ static void
 authorized_changed(gpointer user_data)
 {
     CbusAgent *self = user_data;
+    g_autofree char *message = NULL;
 
     for (guint i = self->peers->len; i > 0; i--) {
         CbusPeer *peer = g_ptr_array_index(self->peers, i - 1);
@@ -159,6 +163,10 @@ authorized_changed(gpointer user_data)
             cbus_peer_renew_policy(peer);
     }
     cbus_gateway_configure(self->gateway);
+    /* Not when they were read: who sees this line may rely on it. */
+    message = g_strdup_printf("%s: %u authorized keys", self->authorized_keys,
+                              cbus_connector_client_count(self->host.connector));
+    cbus_log(G_LOG_LEVEL_INFO, message, NULL);
 }
 
 static void
@@ -247,6 +255,7 @@ cbus_agent_new(CbusLoop *loop, const CbusConnectorEnds *ends, const CbusAgentOpt
     self->host.message_limit = options->message_limit;
     self->host.name = options->info->name;
     self->info = options->info;
+    self->authorized_keys = options->authorized_keys;
     self->lost = lost;
     self->user_data = user_data;
     self->refused_lines = REFUSED_LINES;

@@ -9,9 +9,10 @@
 typedef struct _CbusAgent CbusAgent;
 
 typedef struct {
-    CbusNatsOptions nats;       /* without identity and signer: they are the connector's */
-    gsize message_limit;        /* bytes of the largest message that the bus takes */
-    const CbusServerInfo *info; /* outlives the agent */
+    CbusNatsOptions nats;        /* without identity and signer: they are the connector's */
+    gsize message_limit;         /* bytes of the largest message that the bus takes */
+    const CbusServerInfo *info;  /* outlives the agent */
+    const char *authorized_keys; /* the file's name, for the log; outlives the agent */
     CbusAuditOptions audit;
 } CbusAgentOptions;
 

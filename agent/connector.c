@@ -83,7 +83,6 @@ read_keys(Connector *self)
 {
     const char *file = self->options->authorized_keys;
     g_autoptr(GError) error = NULL;
-    g_autofree char *message = NULL;
     g_autoptr(GBytes) text = NULL;
     gboolean other_policies = cbus_policy_file_read(self->policies, policy_refused, self);
     gsize len = 0;
@@ -108,8 +107,6 @@ read_keys(Connector *self)
     cbus_authorized_keys_require(self->keys, cbus_policy_file_policies(self->policies), line_refused, self);
     cbus_authorized_keys_judge(self->keys, cbus_user_child_judge, NULL, line_refused, self);
     self->text = g_steal_pointer(&text);
-    message = g_strdup_printf("%s: %u authorized keys", file, cbus_authorized_keys_size(self->keys));
-    cbus_log(G_LOG_LEVEL_INFO, message, NULL);
     return TRUE;
 }
 

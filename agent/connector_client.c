@@ -314,6 +314,12 @@ cbus_connector_client_lookup(const CbusConnectorClient *self, const CbusKey *key
     return g_hash_table_lookup(self->table, key);
 }
 
+guint
+cbus_connector_client_count(const CbusConnectorClient *self)
+{
+    return g_hash_table_size(self->table);
+}
+
 const CbusPolicy *
 cbus_connector_client_policy(const CbusConnectorClient *self, const char *name)
 {

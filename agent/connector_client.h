@@ -30,6 +30,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(CbusConnectorClient, cbus_connector_client_free)
 
 /* The line that authorizes KEY: borrowed until the next authorized_changed, or NULL. */
 const CbusTableEntry *cbus_connector_client_lookup(const CbusConnectorClient *client, const CbusKey *key);
+/* How many keys are authorized. */
+guint cbus_connector_client_count(const CbusConnectorClient *client);
 /* The policy of that name: borrowed likewise, or NULL. */
 const CbusPolicy *cbus_connector_client_policy(const CbusConnectorClient *client, const char *name);
 /* Asks for a bus connection under KEY's line as it was when its DIGEST was looked up. FUNC is called once,

@@ -140,6 +140,7 @@ run_loop(Program *program, CbusLoop *loop, const CbusConnectorEnds *ends, const 
         .nats = program->nats,
         .message_limit = is_system ? SYSTEM_BUS_MAX : CBUS_MESSAGE_MAX,
         .info = info,
+        .authorized_keys = cbus_settings_get(settings, "authorized-keys"),
         .audit = program->audit,
     };
     CbusWatch *watch = cbus_poller_add(loop->poller, program->signals, EPOLLIN, signal_event, program, error);

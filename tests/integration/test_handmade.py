@@ -3,6 +3,7 @@ handshake while the machine's files change, and machines that say of themselves 
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import time
 
@@ -33,13 +34,17 @@ def accepted(stack):
 
 
 def authorize(stack, *lines):
-    """Replaces authorized-keys; returns once the agent has read it."""
+    """Replaces authorized-keys; returns once it is in force: other links have ended and finishes are judged by it."""
     before = len(stack.agent.log())
+    write(stack, *lines)
+    wait_for(lambda: "authorized keys" in stack.agent.log()[before:], "authorized-keys to be in force")
+
+
+def write(stack, *lines):
     fresh = stack.authorized.with_name("fresh")
     fresh.write_text("".join(f"{line}\n" for line in lines))
     fresh.chmod(0o600)
     fresh.rename(stack.authorized)
-    wait_for(lambda: "authorized keys" in stack.agent.log()[before:], "the agent to read authorized-keys")
 
 
 def line_of(stack):
@@ -48,9 +53,11 @@ def line_of(stack):
 
 def restore(stack):
     """The operator's plain line, and a real proxy that has nothing to be patient about."""
-    if stack.authorized.read_text().strip() != line_of(stack):
+    other_line = stack.authorized.read_text().strip() != line_of(stack)
+    if other_line:
         authorize(stack, line_of(stack))
-    if stack.state() != "online":
+    # One that is online may not have heard yet that its link ended with its line.
+    if other_line or stack.state() != "online":
         stack.proxy.terminate()
         stack.start_proxy()
     stack.wait_online()
@@ -77,6 +84,7 @@ def test_a_key_that_goes_between_hello_and_finish_gets_no_link(stack, operator):
     # Nor by saying it again, nor by going on as if nothing were.
     operator.send(operator.session.seal(finish))
     operator.send(operator.session.seal(vectors.record(OPEN, bytes(8), 1)))
+    stack.wait_state("unauthorized")
     authorize(stack, line_of(stack))
     operator.link()
     restore(stack)
@@ -95,6 +103,34 @@ def test_a_line_that_changes_between_hello_and_finish_is_the_one_that_counts(sta
         call("com.example.One", "/com/example/Test", "org.freedesktop.DBus.Properties", "Get", "(ss)",
              ("com.example.Test", "Level"), serial=4))
     assert operator.answers(2, 3, 4) == [DENIED, DENIED, None]
+
+
+def test_a_finish_that_overtakes_the_new_line_gets_no_channel_of_the_old_one(stack, operator):
+    finish = operator.half_open()
+    before = len(stack.agent.log())
+    stack.agent.process.send_signal(signal.SIGSTOP)
+    try:
+        write(stack, f'policy="readonly" {line_of(stack)}', "no-such-option")
+        # The connector has the file, and the process that lets in does not know yet.
+        wait_for(lambda: "line refused" in stack.agent.log()[before:], "the connector to read authorized-keys")
+        operator.send(operator.session.seal(finish))
+        operator.send(operator.session.seal(
+            vectors.record(OPEN, b"\xff\xff\xff\xff\0\0\0\0", 1),
+            *(vectors.record(MESSAGE, blob, 1) for blob in (
+                call("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "Hello"),
+                call("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "RequestName", "(su)",
+                     ("com.example.Stolen", 0), serial=2)))))
+        operator.raw.flush()
+    finally:
+        stack.agent.process.send_signal(signal.SIGCONT)
+    assert operator.records(SERVERINFO, REFUSED)[0] == SERVERINFO
+    record, channel, payload = operator.records(OPENED, CLOSE)
+    if record == OPENED:
+        assert operator.answers(1, 2) == [None, DENIED]
+    else:
+        while channel == 1:
+            record, channel, payload = operator.records(OPENED, CLOSE, MESSAGE)
+        assert (record, channel) == (CLOSE, 0) and "line was changed" in texts(payload)[1]
 
 
 def test_half_open_links_of_a_key_that_is_gone_never_become_one(stack, operator):
