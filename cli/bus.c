@@ -5,8 +5,14 @@
  * would end the process with the bus and leave the caller without a word.
  *
  * Connecting happens in GIO's threads and is cut off after ten seconds: a socket that accepts and then says
- * nothing must not hang a script. What goes wrong names the bus and says what to try. The bus is trusted as
- * any client trusts its bus; what the proxy says is told by others (cli/roster.c). */
+ * nothing must not hang a script. What goes wrong names the bus and says what to try.
+ *
+ * Who waits on a connection has to hear of its end, whenever that was: GDBus says "closed" once, to whoever
+ * listens at that moment, and a bus that goes right behind its first answer goes before anybody can. A
+ * CbusBusWatch asks, too.
+ *
+ * The bus is trusted as any client trusts its bus; what the proxy says is told by others (cli/roster.c). The
+ * default main context. */
 #include "cli/bus.h"
 
 #include "cli/cli.h"
@@ -90,6 +96,89 @@ cbus_bus_open(const char *bus, GError **error)
     }
     return g_steal_pointer(&connection);
 }
+
+/* ---- its end ---- */
+
+struct _CbusBusWatch {
+    GDBusConnection *connection;
+    gulong closed;
+    guint idle;
+    void (*gone)(gpointer user_data); /* NULL: was called */
+    gpointer user_data;
+};
+
+static void
+tell_gone(CbusBusWatch *watch)
+{
+    void (*gone)(gpointer user_data) = g_steal_pointer(&watch->gone);
+
+    if (gone != NULL)
+        gone(watch->user_data);
+}
+
+static void
+on_closed(GDBusConnection *connection, gboolean vanished, GError *error, gpointer user_data)
+{
+    tell_gone(user_data);
+}
+
+static gboolean
+on_idle(gpointer user_data)
+{
+    CbusBusWatch *watch = user_data;
+
+    watch->idle = 0;
+    tell_gone(watch);
+    return G_SOURCE_REMOVE;
+}
+
+CbusBusWatch *
+cbus_bus_watch_new(GDBusConnection *connection, void (*gone)(gpointer user_data), gpointer user_data)
+{
+    CbusBusWatch *watch = g_new0(CbusBusWatch, 1);
+
+    watch->connection = g_object_ref(connection);
+    watch->gone = gone;
+    watch->user_data = user_data;
+    watch->closed = g_signal_connect(connection, "closed", G_CALLBACK(on_closed), watch);
+    if (g_dbus_connection_is_closed(connection))
+        watch->idle = g_idle_add(on_idle, watch);
+    return watch;
+}
+
+void
+cbus_bus_watch_free(CbusBusWatch *watch)
+{
+    if (watch == NULL)
+        return;
+    g_clear_handle_id(&watch->idle, g_source_remove);
+    g_signal_handler_disconnect(watch->connection, watch->closed);
+    g_object_unref(watch->connection);
+    g_free(watch);
+}
+
+/* A closed connection is nothing that a user could mend, and is told by who watches it. */
+static void
+hush(const char *domain, GLogLevelFlags level, const char *message, gpointer connection)
+{
+    if (!g_dbus_connection_is_closed(connection))
+        g_log_default_handler(domain, level, message, NULL);
+}
+
+guint
+cbus_bus_subscribe(GDBusConnection *connection, const CbusBusRule *rule, GDBusSignalCallback func,
+                   gpointer user_data)
+{
+    guint handler = g_log_set_handler("GLib-GIO", G_LOG_LEVEL_CRITICAL | G_LOG_FLAG_FATAL, hush, connection);
+    guint subscription =
+        g_dbus_connection_signal_subscribe(connection, rule->sender, rule->interface, rule->member,
+                                           rule->path, rule->arg0, rule->flags, func, user_data, NULL);
+
+    g_log_remove_handler("GLib-GIO", handler);
+    return subscription;
+}
+
+/* ---- the proxy on it ---- */
 
 gboolean
 cbus_bus_has_no_proxy(const GError *error)

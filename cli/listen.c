@@ -185,6 +185,7 @@ CbusListening *
 cbus_listening_new(GDBusConnection *connection, GDBusSignalCallback func, void (*refused)(gpointer user_data),
                    gpointer user_data)
 {
+    static const CbusBusRule ours = {.sender = CBUS_PROXY_NAME, .flags = G_DBUS_SIGNAL_FLAGS_NO_MATCH_RULE};
     CbusListening *listening = g_new0(CbusListening, 1);
 
     listening->connection = g_object_ref(connection);
@@ -192,9 +193,7 @@ cbus_listening_new(GDBusConnection *connection, GDBusSignalCallback func, void (
     listening->rules = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     listening->refused = refused;
     listening->user_data = user_data;
-    listening->subscription =
-        g_dbus_connection_signal_subscribe(connection, CBUS_PROXY_NAME, NULL, NULL, NULL, NULL,
-                                           G_DBUS_SIGNAL_FLAGS_NO_MATCH_RULE, func, user_data, NULL);
+    listening->subscription = cbus_bus_subscribe(connection, &ours, func, user_data);
     return listening;
 }
 
@@ -205,8 +204,9 @@ on_added(GObject *source, GAsyncResult *result, gpointer user_data)
     g_autoptr(GError) error = NULL;
     g_autoptr(GVariant) answer = g_dbus_connection_call_finish(G_DBUS_CONNECTION(source), result, &error);
 
-    /* Cancelled: nobody listens any more, and LISTENING may be gone. */
-    if (answer != NULL || g_error_matches(error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
+    /* Cancelled: nobody listens any more, and LISTENING may be gone. Closed: a CbusBusWatch tells it. */
+    if (answer != NULL || g_error_matches(error, G_IO_ERROR, G_IO_ERROR_CANCELLED) ||
+        g_error_matches(error, G_IO_ERROR, G_IO_ERROR_CLOSED))
         return;
     g_dbus_error_strip_remote_error(error);
     cbus_cli_complain("the bus does not let us listen: %s", error->message);

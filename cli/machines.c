@@ -220,10 +220,12 @@ on_signal(GDBusConnection *connection, const char *sender, const char *path, con
 }
 
 static void
-on_closed(GDBusConnection *connection, gboolean vanished, GError *error, gpointer user_data)
+on_gone(gpointer user_data)
 {
     Listing *listing = user_data;
 
+    if (listing->done) /* by the bus's last answer */
+        return;
     forget(listing);
     listing->error = g_error_new_literal(G_IO_ERROR, G_IO_ERROR_CLOSED, "the bus closed the connection");
     finish(listing);
@@ -239,19 +241,22 @@ on_timeout(gpointer user_data)
 static void
 watch(Listing *listing)
 {
-    static const struct {
-        const char *sender, *path, *interface, *member, *arg0;
-    } rules[] = {
-        {CBUS_PROXY_NAME, CBUS_PROXY_PATH, "org.freedesktop.DBus.ObjectManager", NULL, NULL},
-        {CBUS_PROXY_NAME, NULL, "org.freedesktop.DBus.Properties", "PropertiesChanged",
-         CBUS_MACHINE_INTERFACE},
-        {"org.freedesktop.DBus", NULL, "org.freedesktop.DBus", "NameOwnerChanged", CBUS_PROXY_NAME},
+    static const CbusBusRule rules[] = {
+        {.sender = CBUS_PROXY_NAME,
+         .path = CBUS_PROXY_PATH,
+         .interface = "org.freedesktop.DBus.ObjectManager"},
+        {.sender = CBUS_PROXY_NAME,
+         .interface = "org.freedesktop.DBus.Properties",
+         .member = "PropertiesChanged",
+         .arg0 = CBUS_MACHINE_INTERFACE},
+        {.sender = "org.freedesktop.DBus",
+         .interface = "org.freedesktop.DBus",
+         .member = "NameOwnerChanged",
+         .arg0 = CBUS_PROXY_NAME},
     };
 
     for (guint i = 0; i < G_N_ELEMENTS(rules); i++)
-        g_dbus_connection_signal_subscribe(listing->connection, rules[i].sender, rules[i].interface,
-                                           rules[i].member, rules[i].path, rules[i].arg0,
-                                           G_DBUS_SIGNAL_FLAGS_NONE, on_signal, listing, NULL);
+        (void)cbus_bus_subscribe(listing->connection, &rules[i], on_signal, listing);
 }
 
 /* Asks, and with --wait waits; at most TIMEOUT seconds. */
@@ -259,7 +264,7 @@ static void
 run(Listing *listing, double timeout)
 {
     g_autoptr(GMainLoop) loop = g_main_loop_new(NULL, FALSE);
-    gulong closed = g_signal_connect(listing->connection, "closed", G_CALLBACK(on_closed), listing);
+    g_autoptr(CbusBusWatch) bus = cbus_bus_watch_new(listing->connection, on_gone, listing);
     guint timer = listing->watch ? 0 : g_timeout_add((guint)ceil(timeout * 1000), on_timeout, listing);
 
     listing->loop = loop;
@@ -269,7 +274,6 @@ run(Listing *listing, double timeout)
     g_main_loop_run(loop);
     g_clear_handle_id(&timer, g_source_remove);
     g_clear_handle_id(&listing->retry, g_source_remove);
-    g_signal_handler_disconnect(listing->connection, closed);
 }
 
 /* Why nothing can be listed. */

@@ -193,7 +193,7 @@ on_owner(GDBusConnection *connection, const char *sender, const char *path, cons
 }
 
 static void
-on_closed(GDBusConnection *connection, gboolean vanished, GError *error, gpointer user_data)
+on_gone(gpointer user_data)
 {
     Monitor *monitor = user_data;
 
@@ -248,22 +248,22 @@ read_rules(char **words)
 static void
 run(Monitor *monitor)
 {
+    static const CbusBusRule owner = {.sender = "org.freedesktop.DBus",
+                                      .interface = "org.freedesktop.DBus",
+                                      .member = "NameOwnerChanged",
+                                      .arg0 = CBUS_PROXY_NAME};
     g_autoptr(GMainLoop) loop = g_main_loop_new(NULL, FALSE);
     GDBusConnection *connection = monitor->fleet.connection;
-    gulong closed;
+    g_autoptr(CbusBusWatch) bus = cbus_bus_watch_new(connection, on_gone, monitor);
 
     monitor->loop = loop;
-    closed = g_signal_connect(connection, "closed", G_CALLBACK(on_closed), monitor);
     monitor->listening = cbus_listening_new(connection, on_signal, on_refused, monitor);
     cbus_listening_set(monitor->listening,
                        cbus_listen_rules_for_signals(monitor->fleet.machines, monitor->rules));
-    g_dbus_connection_signal_subscribe(connection, "org.freedesktop.DBus", "org.freedesktop.DBus",
-                                       "NameOwnerChanged", NULL, CBUS_PROXY_NAME, G_DBUS_SIGNAL_FLAGS_NONE,
-                                       on_owner, monitor, NULL);
+    (void)cbus_bus_subscribe(connection, &owner, on_owner, monitor);
     ask_roster(monitor);
     g_main_loop_run(loop);
     g_clear_pointer(&monitor->listening, cbus_listening_free);
-    g_signal_handler_disconnect(connection, closed);
 }
 
 CbusExit

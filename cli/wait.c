@@ -53,6 +53,13 @@ is_reached(const Wait *wait, guint index)
     return wait->last[index] != NULL && wait->last[index][0] == '\0';
 }
 
+/* As many got there as were asked for. */
+static gboolean
+is_over(const Wait *wait)
+{
+    return wait->reached == wait->fleet.machines->len || (wait->any && wait->reached > 0);
+}
+
 static void
 set_last(Wait *wait, guint index, char *text)
 {
@@ -92,7 +99,7 @@ take_value(Wait *wait, guint index, GVariant *value)
     set_last(wait, index, g_strdup(""));
     cbus_report_add(wait->report, index, &answer);
     wait->reached++;
-    if (wait->any || wait->reached == wait->fleet.machines->len)
+    if (is_over(wait))
         g_main_loop_quit(wait->loop);
 }
 
@@ -215,10 +222,12 @@ on_timeout(gpointer user_data)
 }
 
 static void
-on_closed(GDBusConnection *connection, gboolean vanished, GError *error, gpointer user_data)
+on_gone(gpointer user_data)
 {
     Wait *wait = user_data;
 
+    if (is_over(wait)) /* by the bus's last message */
+        return;
     wait->cut = "the bus closed the connection";
     g_main_loop_quit(wait->loop);
 }
@@ -238,7 +247,7 @@ run(Wait *wait)
     GDBusConnection *connection = wait->fleet.connection;
     g_autoptr(CbusListening) listening = cbus_listening_new(connection, on_signal, on_refused, wait);
     guint timer = g_timeout_add((guint)ceil(wait->options.timeout * 1000), on_timeout, wait);
-    gulong closed = g_signal_connect(connection, "closed", G_CALLBACK(on_closed), wait);
+    g_autoptr(CbusBusWatch) bus = cbus_bus_watch_new(connection, on_gone, wait);
 
     cbus_listening_set(listening, cbus_listen_rules_for_property(wait->fleet.machines, wait->destination,
                                                                  wait->path, wait->member.interface));
@@ -247,7 +256,6 @@ run(Wait *wait)
     g_main_loop_run(wait->loop);
     wait->over = TRUE;
     g_source_remove(timer);
-    g_signal_handler_disconnect(connection, closed);
 }
 
 /* Those that did not get there; with --any, and one that did, they are none of our business. */
