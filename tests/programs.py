@@ -4,6 +4,7 @@ import json
 import pathlib
 import select
 import signal
+import socket
 import subprocess
 import time
 
@@ -18,6 +19,16 @@ def wait_for(condition, what, timeout=15.0):
         if time.monotonic() > end:
             raise AssertionError(f"timed out after {timeout:g} s waiting for {what}")
         select.select([], [], [], 0.02)
+
+
+def is_listening(path):
+    """Whether a Unix socket takes connections: its name is there a moment before it does."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
 
 
 class Program:

@@ -18,7 +18,7 @@ from gi.repository import Gio, GLib
 TOP = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / "tests"))
 
-from programs import NatsServer, Program, wait_for  # noqa: E402
+from programs import NatsServer, Program, is_listening, wait_for  # noqa: E402
 
 BUILD = pathlib.Path(os.environ.get("CBUS_BUILD", TOP / "build")).resolve()
 NAME = "ie.bmcgee.CBus"

@@ -9,7 +9,7 @@ import handmade
 import pytest
 from gi.repository import GLib
 
-from stack import BUILD, TEST, TOP, Client, Program, Stack, wait_for
+from stack import BUILD, TEST, TOP, Client, Program, Stack, is_listening, wait_for
 
 DBUS = "org.freedesktop.DBus"
 PATH = "/com/example/Test"
@@ -63,7 +63,7 @@ class Judged(Stack):
 
     def portal(self):
         socket = self.directory / "runtime" / self.nkey / "bus"
-        wait_for(socket.exists, "the portal")
+        wait_for(lambda: is_listening(socket), "the portal")
         client = Client(f"unix:path={socket}")
         self.stack.callback(client.close)
         return client

@@ -13,7 +13,7 @@ import time
 import pytest
 from gi.repository import GLib
 
-from stack import BUILD, NatsServer, Program, Stack, wait_for
+from stack import BUILD, NatsServer, Program, Stack, is_listening, wait_for
 
 
 LIST, SIGN = 11, 13  # what an ssh-agent is asked for
@@ -52,7 +52,7 @@ class SshAgent(Program):
 
     def start(self):
         self.spawn(["ssh-agent", "-D", "-a", self.socket])
-        wait_for(self.socket.exists, "ssh-agent's socket")
+        wait_for(lambda: is_listening(self.socket), "ssh-agent to listen")
         return self
 
     def add(self, key):

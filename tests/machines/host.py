@@ -37,7 +37,7 @@ class Host:
             os.chown(entry, self.uid, self.uid)
         self.session = f"unix:path={self.home}/session"
         self.start("dbus-daemon", "--session", "--nofork", f"--address={self.session}")
-        wait_for((home / "session").exists, "the session bus")
+        wait_for(lambda: self.call("busctl", f"--address={self.session}", "list").returncode == 0, "the session bus")
         self.start("/usr/local/bin/cbus-proxy", "--nats", self.fleet.nats.url, "--key", f"{self.home}/key", "--bus", self.session,
                    "--known-machines", f"{self.home}/known_machines", "--runtime-dir", f"{self.home}/run")
         self.call("/usr/local/bin/cbus", "machines", "--wait", str(len(self.fleet.names)), "--timeout", "30", check=True)
