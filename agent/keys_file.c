@@ -164,7 +164,7 @@ cbus_keys_file_read(const char *file, uid_t owner, const char *without, GError *
     g_autofree char *real = walk(absolute, owner, &fault);
     GBytes *text = real != NULL ? read_checked(real, owner, &fault) : NULL;
 
-    if (text == NULL)
+    if (fault != NULL)
         g_set_error(error, fault->domain, fault->code, "%s: %s", fault->message, without);
     return text;
 }
