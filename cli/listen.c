@@ -118,7 +118,7 @@ rule_for_state(const CbusRosterMachine *machine)
 }
 
 GPtrArray *
-cbus_listen_rules_for_signals(const GPtrArray *machines, const GPtrArray *rules)
+cbus_listen_rules_for_signals(const GPtrArray *machines, gboolean open, const GPtrArray *rules)
 {
     GPtrArray *out = g_ptr_array_new_with_free_func(g_free);
     gboolean each = machines->len <= RULES_MAX / (rules->len + 1);
@@ -126,10 +126,13 @@ cbus_listen_rules_for_signals(const GPtrArray *machines, const GPtrArray *rules)
 
     /* Machines that come and go. */
     g_ptr_array_add(out, g_strdup(OF_PROXY ",path='" CBUS_PROXY_PATH "'"));
+    if (open || !each)
+        g_ptr_array_add(out, rule_for_state(NULL));
     for (guint i = 0; i < (each ? machines->len : 1); i++) {
         const CbusRosterMachine *machine = each ? machines->pdata[i] : NULL;
 
-        g_ptr_array_add(out, rule_for_state(machine));
+        if (!open && each)
+            g_ptr_array_add(out, rule_for_state(machine));
         if (rules->len == 0)
             g_ptr_array_add(out, rule_for(machine, any));
         for (guint j = 0; j < rules->len; j++)

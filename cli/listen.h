@@ -3,8 +3,9 @@
 #include "cli/fleet.h"
 
 /* Match rules of the proxy's bus for what RULES (of CbusMatchRule, about names and paths as MACHINES have
- * them; none: everything) ask for, and for what the proxy says of these machines. (transfer full) */
-GPtrArray *cbus_listen_rules_for_signals(const GPtrArray *machines, const GPtrArray *rules);
+ * them; none: everything) ask for, and for what the proxy says of these machines; OPEN: of all, since others
+ * may become one of them. (transfer full) */
+GPtrArray *cbus_listen_rules_for_signals(const GPtrArray *machines, gboolean open, const GPtrArray *rules);
 /* The same for all that can tell of a property's value. */
 GPtrArray *cbus_listen_rules_for_property(const GPtrArray *machines, const char *destination,
                                           const char *path, const char *interface);

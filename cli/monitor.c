@@ -8,7 +8,7 @@
  *
  * What is missing is told, too: signals that the proxy had to drop, machines that go and come back, the proxy
  * leaving the bus. Silence then means that nothing happened. Machines that are pinned while it runs are
- * included when no --nkeys names others.
+ * included when no --nkeys names others, and those that a glob or a tag of it fits by then.
  *
  * Runs until it is interrupted, or the bus or its reader goes away. Remote text is escaped
  * (cli/remote_signal.c). One thread, one GMainLoop. */
@@ -81,6 +81,22 @@ print_notice(Monitor *monitor, const CbusRosterMachine *machine, const char *key
 
 static void ask_roster(Monitor *monitor);
 
+/* TRUE if a machine that is pinned, or tagged, meanwhile is one of those to be shown. */
+static gboolean
+is_open(const Monitor *monitor)
+{
+    g_autofree char *list = monitor->options->nkeys != NULL ? g_strjoinv(",", monitor->options->nkeys) : NULL;
+
+    return list == NULL || strpbrk(list, "@*?[") != NULL;
+}
+
+static void
+listen(Monitor *monitor)
+{
+    cbus_listening_set(monitor->listening, cbus_listen_rules_for_signals(monitor->fleet.machines,
+                                                                         is_open(monitor), monitor->rules));
+}
+
 static void
 take_roster(Monitor *monitor, GVariant *answer)
 {
@@ -95,8 +111,7 @@ take_roster(Monitor *monitor, GVariant *answer)
     g_ptr_array_unref(monitor->fleet.roster);
     monitor->fleet.machines = g_steal_pointer(&machines);
     monitor->fleet.roster = g_steal_pointer(&roster);
-    cbus_listening_set(monitor->listening,
-                       cbus_listen_rules_for_signals(monitor->fleet.machines, monitor->rules));
+    listen(monitor);
 }
 
 static void
@@ -149,6 +164,25 @@ machine_changed(Monitor *monitor, const CbusRosterMachine *machine, GVariant *bo
     ask_roster(monitor);
 }
 
+/* TRUE if SIGNAL's BODY says that a machine is pinned or tagged otherwise than before. */
+static gboolean
+is_of_pins(const char *member, GVariant *body)
+{
+    static const char *const pins[] = {"NamePinned", "Name", "Tags"};
+    g_autoptr(GVariant) changed = NULL;
+    gboolean found = FALSE;
+
+    if (strcmp(member, "PropertiesChanged") != 0 || !g_variant_is_of_type(body, G_VARIANT_TYPE("(sa{sv}as)")))
+        return FALSE;
+    changed = g_variant_get_child_value(body, 1);
+    for (guint i = 0; i < G_N_ELEMENTS(pins) && !found; i++) {
+        g_autoptr(GVariant) value = g_variant_lookup_value(changed, pins[i], NULL);
+
+        found = value != NULL;
+    }
+    return found;
+}
+
 static void
 on_signal(GDBusConnection *connection, const char *sender, const char *path, const char *interface,
           const char *member, GVariant *body, gpointer user_data)
@@ -159,7 +193,9 @@ on_signal(GDBusConnection *connection, const char *sender, const char *path, con
     g_auto(CbusSignal) signal = {0};
     g_autofree char *line = NULL;
 
-    if (strcmp(path, CBUS_PROXY_PATH) == 0) {
+    if (strcmp(path, CBUS_PROXY_PATH) == 0 ||
+        (machine == NULL && strrchr(path, '/') == path + strlen(CBUS_PROXY_PATH) &&
+         is_of_pins(member, body))) {
         ask_roster(monitor);
         return;
     }
@@ -258,8 +294,7 @@ run(Monitor *monitor)
 
     monitor->loop = loop;
     monitor->listening = cbus_listening_new(connection, on_signal, on_refused, monitor);
-    cbus_listening_set(monitor->listening,
-                       cbus_listen_rules_for_signals(monitor->fleet.machines, monitor->rules));
+    listen(monitor);
     (void)cbus_bus_subscribe(connection, &owner, on_owner, monitor);
     ask_roster(monitor);
     g_main_loop_run(loop);

@@ -70,7 +70,7 @@ test_rules_are_in_terms_of_the_mirror(void)
 
     for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
         g_autoptr(GPtrArray) remote = rules_new(cases[i].remote);
-        g_autoptr(GPtrArray) local = cbus_listen_rules_for_signals(machines, remote);
+        g_autoptr(GPtrArray) local = cbus_listen_rules_for_signals(machines, FALSE, remote);
 
         if (!holds(local, cases[i].local))
             g_error("%s is no %s", cases[i].local, cases[i].remote);
@@ -87,13 +87,17 @@ test_a_thousand_machines_are_asked_for_at_once(void)
 {
     g_autoptr(GPtrArray) few = machines_new(100), many = machines_new(1000);
     g_autoptr(GPtrArray) remote = rules_new("sender='a.b',path='/a',member='M'");
-    g_autoptr(GPtrArray) narrow = cbus_listen_rules_for_signals(few, remote);
-    g_autoptr(GPtrArray) wide = cbus_listen_rules_for_signals(many, remote);
+    g_autoptr(GPtrArray) narrow = cbus_listen_rules_for_signals(few, FALSE, remote);
+    g_autoptr(GPtrArray) wide = cbus_listen_rules_for_signals(many, FALSE, remote);
     g_autoptr(GPtrArray) property = cbus_listen_rules_for_property(many, "a.b", "/a", "c.d");
 
     g_assert_cmpuint(narrow->len, ==, 201);
     g_assert_cmpuint(wide->len, ==, 3);
     g_assert_true(holds(wide, FROM ",path_namespace='" CBUS_PROXY_PATH "',member='M'"));
+    g_autoptr(GPtrArray) open = cbus_listen_rules_for_signals(few, TRUE, remote);
+    g_assert_cmpuint(open->len, ==, 102);
+    g_assert_true(holds(open, FROM ",interface='org.freedesktop.DBus.Properties',member='PropertiesChanged',"
+                                   "arg0='ie.bmcgee.CBus1.Machine'"));
     g_assert_cmpuint(property->len, ==, 4);
     g_assert_true(holds(property, FROM ",interface='org.freedesktop.DBus.Properties',member="
                                        "'PropertiesChanged',arg0='c.d'"));
@@ -105,7 +109,7 @@ test_what_is_too_long_for_a_bus_is_asked_for_more_broadly(void)
     g_autofree char *long_text = g_strnfill(1000, 'x');
     g_autofree char *text = g_strconcat("member='M',arg0='", long_text, "'", NULL);
     g_autoptr(GPtrArray) machines = machines_new(1), remote = rules_new(text);
-    g_autoptr(GPtrArray) local = cbus_listen_rules_for_signals(machines, remote);
+    g_autoptr(GPtrArray) local = cbus_listen_rules_for_signals(machines, FALSE, remote);
 
     g_assert_true(holds(local, FROM ",path_namespace='" CBUS_PROXY_PATH "',member='M'"));
 }
@@ -217,7 +221,8 @@ test_nothing_that_is_wanted_is_left_out(void)
     for (guint i = 0; i < 4000; i++) {
         g_autofree char *text = random_rule();
         g_autoptr(GPtrArray) remote = rules_new(text);
-        g_autoptr(GPtrArray) local = cbus_listen_rules_for_signals(i % 4 == 0 ? many : machines, remote);
+        g_autoptr(GPtrArray) local =
+            cbus_listen_rules_for_signals(i % 4 == 0 ? many : machines, i % 3 == 0, remote);
 
         for (guint j = 0; j < 8; j++)
             wanted += try_signal(machines, remote, local, &unwanted) ? 1 : 0;
