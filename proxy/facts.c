@@ -260,3 +260,18 @@ cbus_facts_differences(const CbusFacts *facts, GVariant *told)
     }
     return g_variant_builder_end(&builder);
 }
+
+GVariant *
+cbus_facts_agreeing(const CbusFacts *facts, GVariant *told)
+{
+    GVariantBuilder builder;
+    g_variant_builder_init(&builder, G_VARIANT_TYPE_VARDICT);
+    for (gsize i = 0; i < G_N_ELEMENTS(table); i++) {
+        g_autoptr(GVariant) before = g_variant_lookup_value(told, table[i].name, NULL);
+        g_autoptr(GVariant) now = g_variant_ref_sink(table[i].read(facts));
+        if (before != NULL && g_variant_equal(now, before)) {
+            g_variant_builder_add(&builder, "{sv}", table[i].name, now);
+        }
+    }
+    return g_variant_builder_end(&builder);
+}

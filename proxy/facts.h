@@ -42,3 +42,5 @@ GVariant *cbus_facts_properties(const CbusFacts *facts); /* a{sv}, floating */
 /* Those properties with change signals that differ from what TOLD (an a{sv} of cbus_facts_properties) says:
  * a{sv}, floating, or NULL when there is none. */
 GVariant *cbus_facts_differences(const CbusFacts *facts, GVariant *told);
+/* TOLD without what is not so any more: a{sv}, floating. */
+GVariant *cbus_facts_agreeing(const CbusFacts *facts, GVariant *told);

@@ -481,16 +481,31 @@ cbus_machine_mirror(CbusMachine *machine)
     return machine->mirror;
 }
 
+/* As fresh_facts(), for somebody who asks. What he sees before it was told has to be told, even if it becomes
+ * again what was told last: else he would keep it. */
+static const CbusFacts *
+shown_facts(CbusMachine *machine)
+{
+    const CbusFacts *facts = fresh_facts(machine);
+
+    if (cbus_pace_is_due(machine->pace)) {
+        g_autoptr(GVariant) before = machine->told;
+
+        machine->told = g_variant_ref_sink(cbus_facts_agreeing(facts, before));
+    }
+    return facts;
+}
+
 GVariant *
 cbus_machine_property(CbusMachine *machine, const char *name)
 {
-    return cbus_facts_property(fresh_facts(machine), name);
+    return cbus_facts_property(shown_facts(machine), name);
 }
 
 GVariant *
 cbus_machine_properties(CbusMachine *machine)
 {
-    return cbus_facts_properties(fresh_facts(machine));
+    return cbus_facts_properties(shown_facts(machine));
 }
 
 const char *

@@ -552,6 +552,31 @@ test_changes_are_told_at_a_pace(Fixture *fixture, gconstpointer data)
     assert_signal(fixture, "'LastError': <'gone'>");
 }
 
+/* Who asked while a change waited to be told, and saw it, is told when it is undone. */
+static void
+test_what_was_seen_untold_is_told_when_it_is_undone(Fixture *fixture, gconstpointer data)
+{
+    CbusKey key = base_point();
+    pin(fixture, &key, "web1");
+    g_autofree char *told = NULL, *seen = g_strdup("'reason 0'");
+    for (guint i = 1; told == NULL || strstr(signals(fixture), seen) != NULL; i++) {
+        g_free(told);
+        told = g_steal_pointer(&seen);
+        seen = g_strdup_printf("'reason %u'", i);
+        g_autofree char *why = g_strdup_printf("reason %u", i);
+        dialer->handler.state(&key, CBUS_DIAL_UNAUTHORIZED, why, dialer->user_data);
+    }
+    assert_property(fixture, &key, "LastError", seen);
+    g_string_truncate(fixture->signals, 0);
+    g_autofree char *again = g_strndup(told + 1, strlen(told) - 2);
+    dialer->handler.state(&key, CBUS_DIAL_OFFLINE, again, dialer->user_data);
+    while (strstr(signals(fixture), "'offline'") == NULL) {
+        g_main_context_iteration(fixture->bus.loop.context, TRUE);
+    }
+    g_autofree char *undone = g_strdup_printf("'LastError': <%s>", told);
+    assert_signal(fixture, undone);
+}
+
 static void
 test_calls_go_where_they_belong(Fixture *fixture, gconstpointer data)
 {
@@ -618,6 +643,7 @@ main(int argc, char **argv)
     ADD("claimed-names-can-not-imitate", test_claimed_names_can_not_imitate, NULL);
     ADD("states-say-why", test_states_say_why, NULL);
     ADD("changes-are-told-at-a-pace", test_changes_are_told_at_a_pace, NULL);
+    ADD("what-was-seen-untold-is-told", test_what_was_seen_untold_is_told_when_it_is_undone, NULL);
     ADD("calls-go-where-they-belong", test_calls_go_where_they_belong, NULL);
     ADD("a-tree-walk-finds-the-machines", test_a_tree_walk_finds_the_machines, NULL);
     return g_test_run();
