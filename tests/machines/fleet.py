@@ -103,11 +103,22 @@ class Fleet:
         self.proxy = None
 
     def __enter__(self):
+        """Whole or not at all. Ctrl-C is taken when all is there, or when a command that it ended has failed: between what
+        is made and what notes it down it would leave a process or a mount behind."""
+        pressed = []
+        before = signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
         try:
-            return self._start()
+            self._start()
+            if pressed:
+                raise KeyboardInterrupt
         except BaseException:
             self._close()
+            if pressed:
+                raise KeyboardInterrupt from None
             raise
+        finally:
+            signal.signal(signal.SIGINT, before)
+        return self
 
     def __exit__(self, *exc):
         self._close()
