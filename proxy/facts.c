@@ -194,6 +194,34 @@ cbus_facts_label(const CbusFacts *facts)
     return name[0] != '\0' ? g_strdup_printf("%s (%s)", name, facts->nkey) : g_strdup(facts->nkey);
 }
 
+char *
+cbus_facts_absence(const CbusFacts *facts, const char **error_name)
+{
+    g_autofree char *label = cbus_facts_label(facts);
+    const char *why = facts->state_error != NULL ? facts->state_error : "nobody answers on NATS";
+
+    *error_name = CBUS_ERROR_OFFLINE;
+    switch (facts->state) {
+        case CBUS_MACHINE_UNAUTHORIZED:
+            *error_name = CBUS_DBUS_ERROR("AccessDenied");
+            return g_strdup_printf("Machine %s does not admit this operator: %s", label, why);
+        case CBUS_MACHINE_INCOMPATIBLE:
+            *error_name = CBUS_ERROR_INCOMPATIBLE;
+            return g_strdup_printf("Machine %s speaks no version of the protocol that this proxy speaks: %s; "
+                                   "update the older of cbus-agent and cbus-proxy",
+                                   label, why);
+        case CBUS_MACHINE_CONNECTING:
+            return g_strdup_printf(
+                "Machine %s is offline: the link to it is being made (%s); try again in a moment", label,
+                why);
+        case CBUS_MACHINE_ONLINE:
+        case CBUS_MACHINE_OFFLINE:
+            break;
+    }
+    return g_strdup_printf("Machine %s is offline: %s; check cbus-agent there and the NATS server between",
+                           label, why);
+}
+
 const char *
 cbus_machine_state_name(CbusMachineState state)
 {

@@ -34,6 +34,8 @@ void cbus_facts_set_ids(CbusFacts *facts, const char *machine_id, const char *bo
 const char *cbus_facts_name(const CbusFacts *facts); /* pinned, else claimed, else "" */
 /* "web1 (UABC…)" or the NKey alone. (transfer full) */
 char *cbus_facts_label(const CbusFacts *facts);
+/* What a call to it is answered with while it is away, and under which error name. (transfer full) */
+char *cbus_facts_absence(const CbusFacts *facts, const char **error_name);
 const char *cbus_machine_state_name(CbusMachineState state);
 
 /* A property's value, floating; NULL if NAME is none. */

@@ -130,55 +130,6 @@ cbus_front_message_max(const CbusFront *front)
     return front->message_max;
 }
 
-static CbusHeader
-reply_header(CbusFront *front, const CbusMessage *call)
-{
-    return (CbusHeader){
-        .endian = G_BYTE_ORDER == G_LITTLE_ENDIAN ? 'l' : 'B',
-        .type = CBUS_MESSAGE_RETURN,
-        .flags = CBUS_FLAG_NO_REPLY,
-        .serial = cbus_front_serial(front),
-        .reply_serial = call->serial,
-        .destination = call->sender,
-    };
-}
-
-void
-cbus_front_reply_error(CbusFront *front, const CbusMessage *call, const char *error_name, const char *format,
-                       ...)
-{
-    if ((call->flags & CBUS_FLAG_NO_REPLY) != 0) {
-        return;
-    }
-    va_list args;
-    va_start(args, format);
-    g_autofree char *message = g_strdup_vprintf(format, args);
-    va_end(args);
-    guint32 serial = cbus_front_serial(front);
-    cbus_message_append_error(cbus_front_begin(front), serial, call, error_name, message);
-    cbus_front_end(front);
-}
-
-void
-cbus_front_reply_empty(CbusFront *front, const CbusMessage *call)
-{
-    if ((call->flags & CBUS_FLAG_NO_REPLY) == 0) {
-        CbusHeader header = reply_header(front, call);
-        cbus_message_append(cbus_front_begin(front), &header, "");
-        cbus_front_end(front);
-    }
-}
-
-void
-cbus_front_reply_string(CbusFront *front, const CbusMessage *call, const char *text)
-{
-    if ((call->flags & CBUS_FLAG_NO_REPLY) == 0) {
-        CbusHeader header = reply_header(front, call);
-        cbus_message_append(cbus_front_begin(front), &header, "s", text);
-        cbus_front_end(front);
-    }
-}
-
 void
 cbus_front_emit(CbusFront *front, const char *path, const char *interface, const char *member, GVariant *body)
 {
@@ -212,7 +163,7 @@ static CbusHeader
 driver_header(CbusFront *front, const char *member)
 {
     return (CbusHeader){
-        .endian = G_BYTE_ORDER == G_LITTLE_ENDIAN ? 'l' : 'B',
+        .endian = CBUS_ENDIAN_NATIVE,
         .type = CBUS_MESSAGE_CALL,
         .serial = cbus_front_serial(front),
         .path = CBUS_SPAN_LITERAL(BUS_PATH),

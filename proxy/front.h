@@ -58,6 +58,8 @@ void cbus_front_end(CbusFront *front);
 gsize cbus_front_pending(const CbusFront *front); /* bytes not yet written to the bus */
 /* Bytes of a message that the bus takes: a larger one would cost us the connection. */
 gsize cbus_front_message_max(const CbusFront *front);
+/* Of a return to CALL, with a fresh serial and as yet without a body. */
+CbusHeader cbus_front_reply_header(CbusFront *front, const CbusMessage *call);
 /* Answers CALL unless it wants no reply. */
 void cbus_front_reply_error(CbusFront *front, const CbusMessage *call, const char *error_name,
                             const char *format, ...) G_GNUC_PRINTF(4, 5);

@@ -216,15 +216,8 @@ cbus_listing_reply(CbusListing *listing, const GPtrArray *machines, CbusFront *f
                                "The properties of all machines are more than one answer may hold");
         return;
     }
-    const CbusHeader header = {
-        .endian = G_BYTE_ORDER == G_LITTLE_ENDIAN ? 'l' : 'B',
-        .type = CBUS_MESSAGE_RETURN,
-        .flags = CBUS_FLAG_NO_REPLY,
-        .serial = cbus_front_serial(front),
-        .reply_serial = call->serial,
-        .destination = call->sender,
-        .signature = CBUS_SPAN_LITERAL(SIGNATURE),
-    };
+    CbusHeader header = cbus_front_reply_header(front, call);
+    header.signature = CBUS_SPAN_LITERAL(SIGNATURE);
     GByteArray *out = cbus_front_begin(front);
     (void)cbus_header_append(out, &header, body->len);
     g_byte_array_append(out, body->data, body->len);

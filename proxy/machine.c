@@ -80,33 +80,8 @@ static void
 describe(CbusMachine *machine)
 {
     g_autofree char *label = cbus_facts_label(&machine->facts);
-    const char *why =
-        machine->facts.state_error != NULL ? machine->facts.state_error : "nobody answers on NATS";
     g_free(machine->absence);
-    machine->absence_error = CBUS_ERROR_OFFLINE;
-    switch (machine->facts.state) {
-        case CBUS_MACHINE_UNAUTHORIZED:
-            machine->absence_error = CBUS_DBUS_ERROR("AccessDenied");
-            machine->absence = g_strdup_printf("Machine %s does not admit this operator: %s", label, why);
-            break;
-        case CBUS_MACHINE_INCOMPATIBLE:
-            machine->absence_error = CBUS_ERROR_INCOMPATIBLE;
-            machine->absence = g_strdup_printf("Machine %s speaks no version of the protocol that this proxy "
-                                               "speaks: %s; update the older of "
-                                               "cbus-agent and cbus-proxy",
-                                               label, why);
-            break;
-        case CBUS_MACHINE_CONNECTING:
-            machine->absence = g_strdup_printf(
-                "Machine %s is offline: the link to it is being made (%s); try again in a moment", label,
-                why);
-            break;
-        case CBUS_MACHINE_ONLINE:
-        case CBUS_MACHINE_OFFLINE:
-            machine->absence = g_strdup_printf(
-                "Machine %s is offline: %s; check cbus-agent there and the NATS server between", label, why);
-            break;
-    }
+    machine->absence = cbus_facts_absence(&machine->facts, &machine->absence_error);
     cbus_mirror_set_label(machine->mirror, label);
     cbus_mirror_set_absence(machine->mirror, machine->absence_error, machine->absence);
     if (machine->portal != NULL) {

@@ -128,7 +128,7 @@ gboolean
 cbus_mirror_pool_ask(CbusMirror *self, CbusChannel *channel, CbusHeader header, const char *arg,
                      const CbusPending *pending)
 {
-    header.endian = G_BYTE_ORDER == G_LITTLE_ENDIAN ? 'l' : 'B';
+    header.endian = CBUS_ENDIAN_NATIVE;
     header.type = CBUS_MESSAGE_CALL;
     header.serial = channel->next_serial;
     header.signature = cbus_span(arg != NULL ? "s" : NULL);
