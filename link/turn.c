@@ -20,7 +20,6 @@
  * cancelling and running allocate nothing, and cancelling needs no turn. One thread: the context's. */
 #include "link/turn.h"
 #include "link/rest.h"
-#include <time.h>
 
 struct _CbusTurn {
     GSource *source;
@@ -169,7 +168,6 @@ cbus_turn_rest(const CbusTurn *turn)
     if (!cbus_rest_is_deep(&turn->rest))
         return;
     guint us = cbus_rest_us(&turn->rest, g_get_monotonic_time());
-    const struct timespec span = {.tv_nsec = (long)us * 1000};
     if (us > 0)
-        (void)nanosleep(&span, NULL); /* a signal ends it early: so be it */
+        g_usleep(us);
 }

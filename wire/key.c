@@ -85,6 +85,14 @@ cbus_nkey_encode(const CbusKey *key, char out[CBUS_NKEY_LENGTH + 1])
     cbus_base32_encode(raw, sizeof raw, out);
 }
 
+static gboolean
+has_right_checksum(const guint8 raw[NKEY_RAW])
+{
+    guint16 crc;
+    memcpy(&crc, raw + NKEY_RAW - 2, sizeof crc);
+    return GUINT16_FROM_LE(crc) == cbus_crc16(raw, NKEY_RAW - 2);
+}
+
 /* Base32 and CRC, of whatever role. */
 static gboolean
 nkey_unwrap(const char *text, gsize len, guint8 raw[NKEY_RAW], GError **error)
@@ -96,9 +104,7 @@ nkey_unwrap(const char *text, gsize len, guint8 raw[NKEY_RAW], GError **error)
                     CBUS_NKEY_LENGTH, len);
         return FALSE;
     }
-    guint16 crc;
-    memcpy(&crc, raw + NKEY_RAW - 2, sizeof crc);
-    if (GUINT16_FROM_LE(crc) != cbus_crc16(raw, NKEY_RAW - 2)) {
+    if (!has_right_checksum(raw)) {
         g_set_error_literal(error, CBUS_KEY_ERROR, CBUS_KEY_ERROR_CHECKSUM,
                             "the NKey's checksum is wrong: a character was mistyped or lost");
         return FALSE;
@@ -110,12 +116,8 @@ gboolean
 cbus_nkey_read(const char *text, gsize len, CbusKey *out)
 {
     guint8 raw[NKEY_RAW];
-    guint16 crc;
-
-    if (len != CBUS_NKEY_LENGTH || !cbus_base32_decode(text, len, raw) || raw[0] != NKEY_ROLE_USER)
-        return FALSE;
-    memcpy(&crc, raw + NKEY_RAW - 2, sizeof crc);
-    if (GUINT16_FROM_LE(crc) != cbus_crc16(raw, NKEY_RAW - 2))
+    if (len != CBUS_NKEY_LENGTH || !cbus_base32_decode(text, len, raw) || raw[0] != NKEY_ROLE_USER ||
+        !has_right_checksum(raw))
         return FALSE;
     memcpy(out->bytes, raw + 1, CBUS_KEY_BYTES);
     return TRUE;

@@ -165,7 +165,7 @@ call_driver(Fixture *fixture, guint32 channel, const char *member, guint32 seria
     send_bytes(fixture, channel, call);
 }
 
-/* The reply to SERIAL in CHANNEL, once it is there. Its message is borrowed. */
+/* The reply to SERIAL in CHANNEL, once it is there; with 0, the first call. The message is borrowed. */
 static CbusMessage
 await_reply(Fixture *fixture, guint32 channel, guint32 serial)
 {
@@ -178,7 +178,8 @@ await_reply(Fixture *fixture, guint32 channel, guint32 serial)
         WAIT_FOR(fixture, at < end->messages->len);
         const guint8 *data = g_bytes_get_data(g_ptr_array_index(end->messages, at), &size);
         g_assert_true(cbus_message_view(&message, data, size, NULL));
-        if (g_array_index(end->channels, guint32, at) == channel && message.reply_serial == serial)
+        if (g_array_index(end->channels, guint32, at) == channel && message.reply_serial == serial &&
+            (serial != 0 || message.type == CBUS_MESSAGE_CALL))
             return message;
     }
 }

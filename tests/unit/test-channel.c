@@ -3,24 +3,6 @@
 #include "agent/channel.h"
 #include "peer-fixture.h"
 
-/* The first call that the client of CHANNEL gets. */
-static CbusMessage
-await_call(Fixture *fixture, guint32 channel)
-{
-    End *end = &fixture->pair->proxy;
-
-    for (guint at = 0;; at++) {
-        CbusMessage message;
-        gsize size;
-
-        WAIT_FOR(fixture, at < end->messages->len);
-        const guint8 *data = g_bytes_get_data(g_ptr_array_index(end->messages, at), &size);
-        g_assert_true(cbus_message_view(&message, data, size, NULL));
-        if (g_array_index(end->channels, guint32, at) == channel && message.type == CBUS_MESSAGE_CALL)
-            return message;
-    }
-}
-
 /* Two channels without a peer, so that it can be asked which of them has calls pending: the first under a
  * policy. */
 typedef struct {
@@ -98,7 +80,7 @@ test_a_call_that_hangs_keeps_its_channel_busy(Fixture *fixture, gconstpointer da
     call_driver(fixture, first, "Hello", 1);
     send_bytes(fixture, first, call);
     await_reply(fixture, first, 1);
-    CbusMessage arrived = await_call(fixture, second);
+    CbusMessage arrived = await_reply(fixture, second, 0);
     g_assert_true(cbus_agent_channel_is_busy(bare.channels[0]));
     const CbusHeader done = {.type = CBUS_MESSAGE_RETURN,
                              .serial = 3,

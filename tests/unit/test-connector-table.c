@@ -201,7 +201,7 @@ test_a_switched_folder_is_seen(Fixture *fixture, gconstpointer data)
     await_key(fixture, &key_a);
 }
 
-/* A link that points at nothing, for now. */
+/* A link to a file that comes later. */
 static void
 test_what_a_link_will_mean_is_seen(Fixture *fixture, gconstpointer data)
 {
