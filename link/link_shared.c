@@ -43,7 +43,7 @@ budget_now(const CbusBudget *budget)
 gint64
 cbus_link_now(const CbusLink *link)
 {
-    return link->budget->now != NULL ? budget_now(link->budget) : cbus_turn_now(link->loop->turn);
+    return budget_now(link->budget);
 }
 
 void

@@ -25,7 +25,6 @@ struct _CbusTurn {
     GSource *source;
     CbusDeferred heads[CBUS_TURN_PHASES];
     CbusRest rest;
-    gint64 now; /* when the turn that runs began; 0: the poller began none */
 };
 
 typedef struct {
@@ -64,14 +63,7 @@ run_first(CbusDeferred *head)
 void
 cbus_turn_begin(CbusTurn *turn)
 {
-    turn->now = g_get_monotonic_time();
-    cbus_rest_begin(&turn->rest, turn->now);
-}
-
-gint64
-cbus_turn_now(const CbusTurn *turn)
-{
-    return turn->now != 0 ? turn->now : g_get_monotonic_time();
+    cbus_rest_begin(&turn->rest, g_get_monotonic_time());
 }
 
 void
@@ -83,7 +75,6 @@ cbus_turn_end(CbusTurn *turn)
         else if (phase > 0)
             phase = 0;
     }
-    turn->now = 0;
 }
 
 static gboolean

@@ -35,5 +35,3 @@ void cbus_turn_end(CbusTurn *turn);
 void cbus_turn_rest(const CbusTurn *turn);
 /* Counts a message that came in the turn that runs. */
 void cbus_turn_count(CbusTurn *turn);
-/* The monotonic time in µs, as it was when the turn began. */
-gint64 cbus_turn_now(const CbusTurn *turn);
