@@ -25,7 +25,7 @@
 #define BEAT_MS             6000
 #define RECORDS_A_TURN      16
 #define MAX_PAYLOAD_DEFAULT (1024 * 1024)
-#define MAX_PAYLOAD_LEAST   4096
+#define MAX_PAYLOAD_LEAST   8192 /* a link's packet may be as large (link.c) */
 #define MAX_PAYLOAD_MOST    (8 * 1024 * 1024)
 
 static void dial(CbusNats *nats);

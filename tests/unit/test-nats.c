@@ -52,6 +52,21 @@ test_max_payload(NatsFixture *fixture, gconstpointer data)
     g_assert_cmpuint(client->down, ==, 0);
 }
 
+/* A link's packets are of 8 KiB at least: a server that takes less would end each link at its first full one.
+ */
+static void
+test_small_max_payload(NatsFixture *fixture, gconstpointer data)
+{
+    g_autoptr(NatsClient) client = NULL;
+
+    nats_fixture_start_server(fixture, "max_payload: 8191");
+    client = nats_client_new(fixture);
+    cbus_nats_start(client->nats);
+    WAIT_UNTIL(client->failed + client->up > 0);
+    g_assert_cmpuint(client->up, ==, 0);
+    g_assert_nonnull(strstr(client->reason->message, "its max_payload must be at least 8192"));
+}
+
 static void
 test_no_responders(NatsFixture *fixture, gconstpointer data)
 {
@@ -303,6 +318,7 @@ main(int argc, char **argv)
     }
     ADD("messages-arrive-in-order", NULL, test_order);
     ADD("max-payload-is-the-servers", NULL, test_max_payload);
+    ADD("a-max-payload-below-a-packet-is-refused", NULL, test_small_max_payload);
     ADD("no-responders-names-the-subject", NULL, test_no_responders);
     ADD("free-when-nobody-responds", NULL, test_free_when_nobody_responds);
     ADD("free-in-a-message-with-others-in-flight", NULL, test_free_in_flight);
