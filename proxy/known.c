@@ -19,6 +19,7 @@
 #include "proxy/known.h"
 
 #include "link/log.h"
+#include "link/read_bounded.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -90,21 +91,20 @@ read_file(const char *file, GBytes **out, GError **error)
         g_set_error_literal(error, G_FILE_ERROR, (gint)g_file_error_from_errno(code), g_strerror(code));
         return FALSE;
     }
-    gsize size = 0, at = 0;
+    gsize size = 0;
     if (!check_regular(fd, &size, error)) {
         close(fd);
         return FALSE;
     }
     g_autofree char *text = g_malloc(size + 1);
-    while (at < size) {
-        gssize got = read(fd, text + at, size - at);
-        if (got == 0 || (got < 0 && errno != EINTR)) {
-            break;
-        }
-        at += got > 0 ? (gsize)got : 0;
-    }
+    gssize got = cbus_read_bounded(fd, text, (gssize)size);
+    int code = errno;
     close(fd);
-    *out = g_bytes_new_take(g_steal_pointer(&text), at);
+    if (got < 0) {
+        g_set_error_literal(error, G_FILE_ERROR, (gint)g_file_error_from_errno(code), g_strerror(code));
+        return FALSE;
+    }
+    *out = g_bytes_new_take(g_steal_pointer(&text), (gsize)got);
     return TRUE;
 }
 

@@ -162,6 +162,30 @@ test_what_can_not_be_read_changes_nothing(Fixture *fixture, gconstpointer data)
     wait_for(fixture, "second");
 }
 
+/* A disk that fails in mid-file must not unpin a fleet: the kernel has regular files whose reading fails. */
+static void
+test_a_failing_disk_changes_nothing(Fixture *fixture, gconstpointer data)
+{
+    static const char broken[] = "/sys/class/net/lo/speed";
+    g_autofree char *text = NULL, *link = g_strconcat(fixture->file, ".link", NULL);
+    if (!g_file_test(broken, G_FILE_TEST_IS_REGULAR) || g_file_get_contents(broken, &text, NULL, NULL)) {
+        g_test_skip("no file here whose reading fails");
+        return;
+    }
+    make_directory(fixture);
+    write_name(fixture->file, "first");
+    wait_for(fixture, "first");
+    guint told = fixture->told;
+    g_assert_cmpint(symlink(broken, link), ==, 0);
+    g_assert_cmpint(g_rename(link, fixture->file), ==, 0);
+    g_main_context_iteration(fixture->loop.context, TRUE);
+    g_assert_cmpuint(fixture->told, ==, told);
+    g_assert_cmpstr(fixture->name, ==, "first");
+    g_unlink(fixture->file);
+    write_name(fixture->file, "second");
+    wait_for(fixture, "second");
+}
+
 static void
 test_equal_content_is_no_change(Fixture *fixture, gconstpointer data)
 {
@@ -221,6 +245,7 @@ main(int argc, char **argv)
     ADD("directories-may-come-later", test_directories_may_come_later);
     ADD("changes-are-seen", test_changes_are_seen);
     ADD("what-can-not-be-read-changes-nothing", test_what_can_not_be_read_changes_nothing);
+    ADD("a-failing-disk-changes-nothing", test_a_failing_disk_changes_nothing);
     ADD("equal-content-is-no-change", test_equal_content_is_no_change);
     g_test_add_func("/runtime-dir/is-private-and-locked", test_runtime_dir_is_private_and_locked);
     return g_test_run();
