@@ -361,8 +361,13 @@ on_driver_signal(CbusFront *front, const CbusMessage *signal)
         if (cbus_cursor_string(&cursor, &name) && cbus_cursor_string(&cursor, &old_owner) &&
             cbus_cursor_string(&cursor, &new_owner) && name.len > 0 && name.text[0] == ':' &&
             new_owner.len == 0) {
-            if (front->callers != NULL) {
-                cbus_front_callers_gone(front->callers, name.text);
+            if (front->callers != NULL && cbus_front_callers_gone(front->callers, name.text) > 0) {
+                cbus_log(
+                    G_LOG_LEVEL_WARNING,
+                    "A call was not executed: its caller left the bus before the bus could tell whose it "
+                    "is; have it wait for the reply (dbus-send --print-reply, busctl without "
+                    "--expect-reply=no)",
+                    CBUS_LOG_REASON, name.text, NULL);
             }
             front->handler.caller_gone(front, name.text, front->user_data);
         }

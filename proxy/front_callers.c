@@ -10,8 +10,9 @@
  * refused. There is one entry for each connection that ever called and still is on the bus, so the bus's own
  * limits on connections bound the table.
  *
- * When the driver does not say (a caller that left meanwhile), the call goes on without a claim rather than
- * with somebody else's. Loop thread only. */
+ * When the driver does not say, the call goes on without a claim rather than with somebody else's. Who leaves
+ * the bus before it could say (dbus-send without --print-reply may) loses what waits: nobody could tell
+ * whose act it was, and leaving at once would be a way round the audit. Loop thread only. */
 #include "proxy/front_callers.h"
 
 #include "wire/body.h"
@@ -105,13 +106,14 @@ cbus_front_callers_reply(CbusFrontCallers *callers, const CbusMessage *reply)
     return TRUE;
 }
 
-void
+guint
 cbus_front_callers_gone(CbusFrontCallers *callers, const char *name)
 {
     Caller *caller = g_hash_table_lookup(callers->callers, name);
     if (caller == NULL) {
-        return;
+        return 0;
     }
+    guint dropped = caller->waiting.length;
     for (const GList *link = caller->waiting.head; link != NULL; link = link->next) {
         callers->bytes -= g_bytes_get_size(link->data);
     }
@@ -119,6 +121,7 @@ cbus_front_callers_gone(CbusFrontCallers *callers, const char *name)
         g_hash_table_remove(callers->asked, GUINT_TO_POINTER(caller->serial));
     }
     g_hash_table_remove(callers->callers, name);
+    return dropped;
 }
 
 guint32

@@ -21,7 +21,8 @@ void cbus_front_callers_free(CbusFrontCallers *callers); /* what waits is droppe
 gboolean cbus_front_callers_take(CbusFrontCallers *callers, const CbusMessage *call, const guint8 *bytes);
 /* An answer of the bus driver. FALSE: to no question of ours. */
 gboolean cbus_front_callers_reply(CbusFrontCallers *callers, const CbusMessage *reply);
-/* NAME left the bus. */
-void cbus_front_callers_gone(CbusFrontCallers *callers, const char *name);
+/* NAME left the bus. Returns how many of its calls waited and are dropped: the driver can no longer say whose
+ * they are. */
+guint cbus_front_callers_gone(CbusFrontCallers *callers, const char *name);
 /* The user of NAME, or G_MAXUINT32 when the bus did not say. */
 guint32 cbus_front_callers_uid(const CbusFrontCallers *callers, CbusSpan name);

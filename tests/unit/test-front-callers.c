@@ -123,15 +123,17 @@ static void
 test_who_left_is_forgotten(Fixture *f, gconstpointer data)
 {
     g_assert_true(call(f, ":1.1", "A"));
-    cbus_front_callers_gone(f->callers, ":1.1");
+    g_assert_true(call(f, ":1.1", "B"));
+    /* Whoever asked is told how much of it was not executed. */
+    g_assert_cmpuint(cbus_front_callers_gone(f->callers, ":1.1"), ==, 2);
     g_assert_false(reply(f, 1, CBUS_MESSAGE_RETURN, 1001));
     g_assert_cmpstr(f->delivered->str, ==, "");
     g_assert_cmpuint(cbus_front_callers_uid(f->callers, CBUS_SPAN_LITERAL(":1.1")), ==, G_MAXUINT32);
     g_assert_true(call(f, ":1.2", "B"));
     g_assert_true(reply(f, 2, CBUS_MESSAGE_RETURN, 1002));
-    cbus_front_callers_gone(f->callers, ":1.2");
+    g_assert_cmpuint(cbus_front_callers_gone(f->callers, ":1.2"), ==, 0);
     g_assert_cmpuint(cbus_front_callers_uid(f->callers, CBUS_SPAN_LITERAL(":1.2")), ==, G_MAXUINT32);
-    cbus_front_callers_gone(f->callers, ":1.3");
+    g_assert_cmpuint(cbus_front_callers_gone(f->callers, ":1.3"), ==, 0);
 }
 
 static void
