@@ -1,9 +1,9 @@
 /* cbus-proxy: settings in, a running proxy, an exit status out.
  *
- * Whatever can be refused is refused here, before anything is connected, in one line that says what to do: a
- * bad setting (2), a key that others can read, a runtime directory that another proxy holds, a bus that is
- * not there (1). SIGTERM and SIGINT stop in order (0); a bus or a name that is lost ends the process (1), and
- * the service manager may start it again.
+ * Whatever can be refused is refused here, before anything is connected, in one line that says what to do: an
+ * option or a file that can not be read (2), a value that can not be used, a key that others can read, a
+ * runtime directory that another proxy holds, a bus that is not there (1). SIGTERM and SIGINT stop in order
+ * (0); a bus or a name that is lost ends the process (1), and the service manager may start it again.
  *
  * Signals are blocked from the first moment on until the loop takes them, so that one that comes early ends a
  * proxy in order, too. SIGHUP does nothing: what can be read again is watched.
