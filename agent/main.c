@@ -18,6 +18,7 @@
 #include "agent/notify.h"
 #include "agent/sandbox.h"
 #include "agent/user_child.h"
+#include "link/bus.h"
 #include "link/log.h"
 #include "link/nats_context.h"
 #include "link/nats_dial.h"
@@ -135,7 +136,7 @@ run_loop(Program *program, CbusLoop *loop, const CbusConnectorEnds *ends, const 
          GError **error)
 {
     const CbusSettings *settings = program->settings;
-    gboolean is_system = g_str_equal(cbus_settings_get(settings, "bus"), "system");
+    gboolean is_system = cbus_bus_is_system(cbus_settings_get(settings, "bus"));
     const CbusAgentOptions options = {
         .nats = program->nats,
         .message_limit = is_system ? SYSTEM_BUS_MAX : CBUS_MESSAGE_MAX,

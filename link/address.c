@@ -17,10 +17,12 @@
 #include <gio/gio.h>
 #include <stddef.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-#define SYSTEM_BUS "unix:path=/run/dbus/system_bus_socket"
+#define SYSTEM_BUS     "unix:path=/run/dbus/system_bus_socket"
+#define SYSTEM_BUS_OLD "unix:path=/var/run/dbus/system_bus_socket" /* what the specification says */
 
 G_DEFINE_QUARK(cbus_bus_error_quark, cbus_bus_error)
 
@@ -165,4 +167,50 @@ cbus_bus_connect(const char *address, GError **error)
         g_set_error_literal(&last, CBUS_BUS_ERROR, CBUS_BUS_ERROR_ADDRESS, "the D-Bus address is empty");
     g_propagate_error(error, g_steal_pointer(&last));
     return -1;
+}
+
+/* TRUE for one socket under two names, too: /var/run leads to /run. */
+static gboolean
+same_socket(const Target *a, const Target *b)
+{
+    struct stat here, there;
+
+    if (a->len == b->len && memcmp(&a->address, &b->address, a->len) == 0)
+        return TRUE;
+    return a->address.sun_path[0] != '\0' && b->address.sun_path[0] != '\0' &&
+           stat(a->address.sun_path, &here) == 0 && stat(b->address.sun_path, &there) == 0 &&
+           here.st_dev == there.st_dev && here.st_ino == there.st_ino;
+}
+
+static gboolean
+names_socket(const char *list, const Target *socket)
+{
+    g_auto(GStrv) entries = g_strsplit(list, ";", -1);
+
+    for (char **entry = entries; *entry != NULL; entry++) {
+        Target target;
+
+        if (parse_entry(*entry, &target, NULL) && same_socket(&target, socket))
+            return TRUE;
+    }
+    return FALSE;
+}
+
+gboolean
+cbus_bus_is_system(const char *address)
+{
+    g_autofree char *resolved = resolve(address), *system = resolve("system");
+    g_auto(GStrv) entries = g_strsplit(resolved, ";", -1);
+
+    if (g_str_equal(address, "system"))
+        return TRUE;
+    for (char **entry = entries; *entry != NULL; entry++) {
+        Target target;
+
+        if (parse_entry(*entry, &target, NULL) &&
+            (names_socket(system, &target) || names_socket(SYSTEM_BUS, &target) ||
+             names_socket(SYSTEM_BUS_OLD, &target)))
+            return TRUE;
+    }
+    return FALSE;
 }

@@ -67,3 +67,6 @@ void cbus_bus_set_reading(CbusBus *bus, gboolean reading);
  * "system" (environment first, then the well-known sockets). Returns a descriptor or −1 with ERROR naming the
  * address: G_IO_ERROR_WOULD_BLOCK when the bus has too many connections waiting just now. */
 int cbus_bus_connect(const char *address, GError **error) G_GNUC_WARN_UNUSED_RESULT;
+/* TRUE if an entry of ADDRESS (as above) is the system bus, however it is written. Blocks on the file system.
+ */
+gboolean cbus_bus_is_system(const char *address);

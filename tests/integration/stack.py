@@ -267,11 +267,13 @@ class Stack:
                            env={**os.environ, "DBUS_SESSION_BUS_ADDRESS": self.remote.address})
         assert self.service.process.stdout.readline() == "ready\n", self.service.log()
 
-    def start_agent(self, bus=None):
+    def start_agent(self, bus=None, system=False):
+        """SYSTEM: the remote bus is the machine's system bus, as the environment says it."""
         self.agent.spawn([BUILD / "agent/cbus-agent", "--nats", self.agent_url or self.nats.url, "--key", self.machine_key,
                           "--authorized-keys", self.authorized, "--bus", bus or self.remote.address, "--name", "remote-host",
                           *self.agent_options],
-                         env={**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": self.remote.address, **self.environment})
+                         env={**os.environ, **({"DBUS_SYSTEM_BUS_ADDRESS": self.remote.address} if system else {}),
+                              **self.environment})
 
     def start_proxy(self):
         self.proxy.spawn([BUILD / "proxy/cbus-proxy", "--nats", self.proxy_url or self.nats.url, "--key", self.operator_key, "--bus",

@@ -282,9 +282,10 @@ def test_what_lies_above_the_machines_is_no_object(own):
     assert own.client.error(NAME, "/ie/bmcgee", MACHINE, "Ping")[0] in (DBUS_ERROR + "UnknownObject", DBUS_ERROR + "UnknownMethod")
 
 
-def test_a_message_over_the_remote_buss_limit_is_answered(own):
+@pytest.mark.parametrize("bus", ["system", None])
+def test_a_message_over_the_remote_buss_limit_is_answered(own, bus):
     own.agent.terminate()
-    own.start_agent(bus="system")
+    own.start_agent(bus, system=True)
     own.wait_online()
     for size, fits in ((33 * 1024 * 1024, False), (31 * 1024 * 1024, True)):
         try:

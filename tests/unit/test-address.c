@@ -106,6 +106,40 @@ test_errors_name_the_address(Fixture *fixture, gconstpointer data)
     assert_fails(long_path, CBUS_BUS_ERROR_ADDRESS, "108");
 }
 
+static void
+test_the_system_bus_is_known_by_any_address(Fixture *fixture, gconstpointer data)
+{
+    g_autofree char *escaped = g_strdup_printf("unix:path=%s/a%%20bus,guid=0123", fixture->dir);
+    g_autofree char *link = g_build_filename(fixture->dir, "link", NULL);
+    g_autofree char *linked = g_strdup_printf("unix:guid=45,path=%s", link);
+    g_autofree char *abstract = g_strdup_printf("unix:abstract=%s", fixture->abstract);
+    g_autofree char *second = g_strdup_printf("tcp:host=x;%s;", abstract);
+
+    g_assert_cmpint(symlink(fixture->path, link), ==, 0);
+    g_assert_true(cbus_bus_is_system("system"));
+    g_assert_true(cbus_bus_is_system("unix:path=/run/dbus/system_bus_socket"));
+    g_assert_true(cbus_bus_is_system("unix:path=/var/run/dbus/system_bus_socket,guid=0123"));
+    g_assert_true(cbus_bus_is_system("unix:path=/nonexistent;unix:path=/run/dbus/system%5fbus_socket"));
+    g_assert_false(cbus_bus_is_system(escaped));
+    g_assert_false(cbus_bus_is_system(abstract));
+    g_assert_false(cbus_bus_is_system("unix:path=/nonexistent"));
+    g_assert_false(cbus_bus_is_system(""));
+
+    g_setenv("DBUS_SYSTEM_BUS_ADDRESS", escaped, TRUE);
+    g_assert_true(cbus_bus_is_system(escaped));
+    g_assert_true(cbus_bus_is_system(linked));
+    g_assert_false(cbus_bus_is_system(abstract));
+    g_assert_true(cbus_bus_is_system("unix:path=/run/dbus/system_bus_socket"));
+    g_setenv("DBUS_SYSTEM_BUS_ADDRESS", second, TRUE);
+    g_assert_true(cbus_bus_is_system(abstract));
+    g_assert_false(cbus_bus_is_system(escaped));
+    g_setenv("DBUS_SESSION_BUS_ADDRESS", escaped, TRUE);
+    g_assert_false(cbus_bus_is_system("session"));
+    g_setenv("DBUS_SESSION_BUS_ADDRESS", abstract, TRUE);
+    g_assert_true(cbus_bus_is_system("session"));
+    g_unlink(link);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -113,5 +147,6 @@ main(int argc, char **argv)
 #define ADD(name, func) g_test_add("/address/" name, Fixture, NULL, set_up, func, tear_down)
     ADD("connects", test_connects);
     ADD("errors-name-the-address", test_errors_name_the_address);
+    ADD("the-system-bus-is-known-by-any-address", test_the_system_bus_is_known_by_any_address);
     return g_test_run();
 }
