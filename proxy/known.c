@@ -7,9 +7,13 @@
  * Where the file is a symbolic link, as it is for those who keep their configuration elsewhere, the directory
  * that it leads to is watched, too.
  *
- * A file in the middle of being written is not looked at: only a close after writing, a rename or a removal
- * are events here. The file is opened without blocking and has to be a regular one of at most 1 MiB, so that
- * neither a FIFO nor a device can stop the loop.
+ * Only a close after writing, a rename or a removal are events here, but another file's may come while this
+ * one is being rewritten in place, and finds it empty or cut. So what would unpin a machine, or ends within a
+ * line, is told only after it has stayed as it is for SETTLE_MS; a file that keeps changing is believed after
+ * ROUNDS times that. What only adds is told at once.
+ *
+ * The file is opened without blocking and has to be a regular one of at most 1 MiB, so that neither a FIFO
+ * nor a device can stop the loop.
  *
  * Lines that are refused are logged with their numbers, the others count; a file that can not be read at all
  * leaves the machines as they are, since an error of the disk must not unpin a fleet. A file that is gone
@@ -34,8 +38,11 @@
     (IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE | IN_DELETE_SELF | IN_MOVE_SELF)
 #define TOLD_LINES 20
 #define ARM_TRIES  8
+#define SETTLE_MS  300
+#define ROUNDS     5
 
 struct _CbusKnown {
+    CbusLoop *loop;
     char *file;
     CbusKnownFunc func;
     gpointer user_data;
@@ -45,6 +52,9 @@ struct _CbusKnown {
     int target;      /* of the directory that a symbolic link leads to; −1: none */
     GBytes *content; /* as last told; NULL: no file */
     gboolean told;
+    GBytes *held;    /* as read, and not yet believed; NULL: none */
+    guint rounds;    /* how often HELD changed */
+    GSource *settle; /* runs while there is HELD */
     char *complaint; /* the last error logged, to say each one once */
     guint refused;
 };
@@ -128,35 +138,109 @@ same(GBytes *a, GBytes *b)
 }
 
 static void
-reload(CbusKnown *known)
+drop_held(CbusKnown *known)
 {
-    g_autoptr(GBytes) content = NULL;
-    g_autoptr(GError) error = NULL;
-    if (!read_file(known->file, &content, &error)) {
-        complain(known, error->message);
-        if (known->told) {
-            return;
-        }
-    } else {
-        g_clear_pointer(&known->complaint, g_free);
-    }
-    if (known->told && same(content, known->content)) {
-        return;
-    }
+    if (known->settle != NULL)
+        g_source_destroy(known->settle);
+    g_clear_pointer(&known->settle, g_source_unref);
+    g_clear_pointer(&known->held, g_bytes_unref);
+    known->rounds = 0;
+}
+
+static CbusKnownMachines *
+parse(GBytes *content, CbusKnownFault fault, gpointer user_data)
+{
     gsize len = 0;
-    const char *text = content != NULL ? g_bytes_get_data(content, &len) : "";
+    const char *text = content != NULL ? g_bytes_get_data(content, &len) : NULL;
+    return cbus_known_machines_parse(text != NULL ? text : "", len, fault, user_data);
+}
+
+/* TRUE if CONTENT looks like a part of what is being written. */
+static gboolean
+is_doubtful(const CbusKnown *known, GBytes *content)
+{
+    gsize len = 0;
+    const char *text = g_bytes_get_data(content, &len);
+    if (len > 0 && text[len - 1] != '\n') {
+        return TRUE;
+    }
+    g_autoptr(CbusKnownMachines) before = parse(known->content, NULL, NULL);
+    g_autoptr(CbusKnownMachines) now = parse(content, NULL, NULL);
+    for (guint i = 0; i < cbus_known_machines_size(before); i++) {
+        if (cbus_known_machines_by_key(now, &cbus_known_machines_get(before, i)->key) == NULL) {
+            return TRUE;
+        }
+    }
+    return FALSE;
+}
+
+static void
+tell(CbusKnown *known, GBytes *content)
+{
+    drop_held(known);
     known->refused = 0;
-    CbusKnownMachines *parsed =
-        cbus_known_machines_parse(text != NULL ? text : "", len, on_refused_line, known);
+    CbusKnownMachines *parsed = parse(content, on_refused_line, known);
     if (known->refused > TOLD_LINES) {
         g_autofree char *message =
             g_strdup_printf("%s: %u more lines were refused", known->file, known->refused - TOLD_LINES);
         cbus_log(G_LOG_LEVEL_WARNING, message, NULL);
     }
     g_clear_pointer(&known->content, g_bytes_unref);
-    known->content = g_steal_pointer(&content);
+    known->content = content != NULL ? g_bytes_ref(content) : NULL;
     known->told = TRUE;
     known->func(parsed, known->user_data);
+}
+
+static gboolean on_settled(gpointer user_data);
+
+/* Waits anew, unless that was done ROUNDS times. */
+static void
+hold(CbusKnown *known, GBytes *content)
+{
+    if (same(content, known->held) || known->rounds >= ROUNDS) {
+        return;
+    }
+    guint rounds = known->rounds + 1;
+    drop_held(known);
+    known->held = g_bytes_ref(content);
+    known->rounds = rounds;
+    known->settle = g_timeout_source_new(SETTLE_MS);
+    g_source_set_callback(known->settle, on_settled, known, NULL);
+    g_source_attach(known->settle, known->loop->context);
+}
+
+/* DUE: what is held was waited for. */
+static void
+reload(CbusKnown *known, gboolean due)
+{
+    g_autoptr(GBytes) content = NULL;
+    g_autoptr(GError) error = NULL;
+    if (!read_file(known->file, &content, &error)) {
+        complain(known, error->message);
+        if (known->told) {
+            drop_held(known);
+            return;
+        }
+    } else {
+        g_clear_pointer(&known->complaint, g_free);
+    }
+    if (known->told && same(content, known->content)) {
+        drop_held(known);
+        return;
+    }
+    if (known->told && content != NULL && is_doubtful(known, content) &&
+        !(due && (same(content, known->held) || known->rounds >= ROUNDS))) {
+        hold(known, content);
+        return;
+    }
+    tell(known, content);
+}
+
+static gboolean
+on_settled(gpointer user_data)
+{
+    reload(user_data, TRUE);
+    return G_SOURCE_REMOVE;
 }
 
 /* Watches DIRECTORY, or the nearest one above it that exists. *MISSING: the one below it, NULL when there is
@@ -233,7 +317,7 @@ on_events(guint32 events, gpointer user_data)
         /* A kernel that dropped the watch of a removed directory has a fresh descriptor for the next one. */
         arm(known);
         arm_target(known);
-        reload(known);
+        reload(known, FALSE);
     }
 }
 
@@ -241,6 +325,7 @@ CbusKnown *
 cbus_known_new(CbusLoop *loop, const char *file, CbusKnownFunc func, gpointer user_data, GError **error)
 {
     g_autoptr(CbusKnown) known = g_new0(CbusKnown, 1);
+    known->loop = loop;
     known->inotify = -1;
     known->file = g_canonicalize_filename(file, NULL);
     known->func = func;
@@ -259,7 +344,7 @@ cbus_known_new(CbusLoop *loop, const char *file, CbusKnownFunc func, gpointer us
     }
     arm(known);
     arm_target(known);
-    reload(known);
+    reload(known, FALSE);
     return g_steal_pointer(&known);
 }
 
@@ -273,6 +358,7 @@ cbus_known_free(CbusKnown *known)
     if (known->inotify >= 0) {
         close(known->inotify);
     }
+    drop_held(known);
     g_clear_pointer(&known->content, g_bytes_unref);
     g_free(known->complaint);
     g_free(known->file);

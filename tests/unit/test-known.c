@@ -3,6 +3,7 @@
 #include "proxy/known.h"
 #include "proxy/runtime_dir.h"
 
+#include <fcntl.h>
 #include <glib/gstdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -198,6 +199,81 @@ test_equal_content_is_no_change(Fixture *fixture, gconstpointer data)
     g_assert_cmpuint(fixture->told, ==, told);
 }
 
+/* Begins to write FILE in place, as editors and shells do: TEXT so far. */
+static int
+begin_to_write(const char *file, const char *text)
+{
+    int fd = open(file, O_WRONLY | O_TRUNC | O_CLOEXEC);
+    g_assert_cmpint(fd, >=, 0);
+    g_assert_cmpint(write(fd, text, strlen(text)), ==, (gssize)strlen(text));
+    return fd;
+}
+
+/* Another file changes in the same directory: an event that says nothing of known_machines. */
+static void
+change_another(Fixture *fixture)
+{
+    g_autofree char *other = g_strconcat(fixture->file, ".other", NULL);
+    write_name(other, "other");
+    g_main_context_iteration(fixture->loop.context, TRUE);
+    g_unlink(other);
+    g_main_context_iteration(fixture->loop.context, TRUE);
+}
+
+static void
+test_what_is_being_written_is_not_believed(Fixture *fixture, gconstpointer data)
+{
+    static const char *const parts[] = {"", "# machines\n", NKEY " sec"};
+    make_directory(fixture);
+    write_name(fixture->file, "first");
+    wait_for(fixture, "first");
+    for (guint i = 0; i < G_N_ELEMENTS(parts); i++) {
+        guint told = fixture->told;
+        int fd = begin_to_write(fixture->file, parts[i]);
+        change_another(fixture);
+        g_assert_cmpuint(fixture->told, ==, told);
+        g_assert_cmpstr(fixture->name, ==, "first");
+        g_assert_cmpint(ftruncate(fd, 0), ==, 0);
+        g_assert_cmpint(pwrite(fd, NKEY " second\n", strlen(NKEY " second\n"), 0), >, 0);
+        close(fd);
+        wait_for(fixture, "second");
+        g_assert_cmpuint(fixture->told, ==, told + 1);
+        write_name(fixture->file, "first");
+        wait_for(fixture, "first");
+    }
+}
+
+/* Also when it is not told that the writer is done. */
+static void
+test_what_stays_empty_is_believed(Fixture *fixture, gconstpointer data)
+{
+    make_directory(fixture);
+    write_name(fixture->file, "first");
+    wait_for(fixture, "first");
+    guint told = fixture->told;
+    int fd = begin_to_write(fixture->file, "");
+    change_another(fixture);
+    g_assert_cmpuint(fixture->told, ==, told);
+    wait_for(fixture, NULL);
+    g_assert_cmpuint(fixture->told, ==, told + 1);
+    close(fd);
+}
+
+/* A writer that never rests: its comment grows with each look at the file. */
+static void
+test_what_never_rests_is_believed(Fixture *fixture, gconstpointer data)
+{
+    make_directory(fixture);
+    write_name(fixture->file, "first");
+    wait_for(fixture, "first");
+    int fd = begin_to_write(fixture->file, "#");
+    while (fixture->name != NULL) {
+        g_assert_cmpint(write(fd, "#", 1), ==, 1);
+        change_another(fixture);
+    }
+    close(fd);
+}
+
 static void
 test_runtime_dir_is_private_and_locked(void)
 {
@@ -247,6 +323,9 @@ main(int argc, char **argv)
     ADD("what-can-not-be-read-changes-nothing", test_what_can_not_be_read_changes_nothing);
     ADD("a-failing-disk-changes-nothing", test_a_failing_disk_changes_nothing);
     ADD("equal-content-is-no-change", test_equal_content_is_no_change);
+    ADD("what-is-being-written-is-not-believed", test_what_is_being_written_is_not_believed);
+    ADD("what-stays-empty-is-believed", test_what_stays_empty_is_believed);
+    ADD("what-never-rests-is-believed", test_what_never_rests_is_believed);
     g_test_add_func("/runtime-dir/is-private-and-locked", test_runtime_dir_is_private_and_locked);
     return g_test_run();
 }
