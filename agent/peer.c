@@ -11,7 +11,8 @@
  * switching with every call would cost more than the pings.
  *
  * Trust: the proxy's identity is proved, its bytes are not to be trusted. How many channels it may have is
- * charged to its identity. Loop thread only. */
+ * charged to its identity, and one that we closed is charged until what its queue holds is sent: a proxy that
+ * grants no credit could have us keep any number of them. Loop thread only. */
 #include "agent/peer.h"
 #include "agent/channel.h"
 #include "wire/tree.h"
@@ -27,15 +28,9 @@ struct _CbusPeer {
     CbusPeerEnded ended;
     gpointer user_data;
     GHashTable *channels; /* id → CbusAgentChannel */
+    GHashTable *closing;  /* ids that we closed and the link still has */
     GSource *calm;        /* runs while the link is said to be busy */
 };
-
-static void
-drop_channel(CbusPeer *self, guint32 id)
-{
-    if (g_hash_table_remove(self->channels, GUINT_TO_POINTER(id)))
-        cbus_quota_give_caller(self->host->quota, &self->caller);
-}
 
 static void
 channel_ended(CbusAgentChannel *channel, const char *error_name, const char *message, gboolean discard,
@@ -44,8 +39,9 @@ channel_ended(CbusAgentChannel *channel, const char *error_name, const char *mes
     CbusPeer *self = user_data;
     guint32 id = cbus_agent_channel_id(channel);
 
+    g_hash_table_add(self->closing, GUINT_TO_POINTER(id));
     cbus_link_close_channel(self->link, id, error_name, message, discard);
-    drop_channel(self, id);
+    g_hash_table_remove(self->channels, GUINT_TO_POINTER(id));
 }
 
 static gboolean
@@ -131,7 +127,19 @@ static void
 link_channel_closed(CbusLink *link, guint32 id, const char *error_name, const char *message,
                     gpointer user_data)
 {
-    drop_channel(user_data, id);
+    CbusPeer *self = user_data;
+
+    if (g_hash_table_remove(self->channels, GUINT_TO_POINTER(id)))
+        cbus_quota_give_caller(self->host->quota, &self->caller);
+}
+
+static void
+link_channel_gone(CbusLink *link, guint32 id, gpointer user_data)
+{
+    CbusPeer *self = user_data;
+
+    if (g_hash_table_remove(self->closing, GUINT_TO_POINTER(id)))
+        cbus_quota_give_caller(self->host->quota, &self->caller);
 }
 
 static void
@@ -159,6 +167,7 @@ cbus_peer_new(const CbusHost *host, const CbusServerInfo *info, CbusLink *link, 
     static const CbusLinkHandler handler = {.open = link_open,
                                             .message = link_message,
                                             .channel_closed = link_channel_closed,
+                                            .channel_gone = link_channel_gone,
                                             .tree = link_tree,
                                             .ended = link_ended};
     CbusPeer *self = g_new0(CbusPeer, 1);
@@ -170,6 +179,7 @@ cbus_peer_new(const CbusHost *host, const CbusServerInfo *info, CbusLink *link, 
     self->ended = ended;
     self->user_data = user_data;
     self->channels = g_hash_table_new_full(NULL, NULL, NULL, (GDestroyNotify)cbus_agent_channel_free);
+    self->closing = g_hash_table_new(NULL, NULL);
     cbus_link_set_handler(link, &handler, self);
     cbus_link_send_server_info(link, info->name, info->machine_id, info->boot_id, info->version);
     return self;
@@ -178,9 +188,10 @@ cbus_peer_new(const CbusHost *host, const CbusServerInfo *info, CbusLink *link, 
 void
 cbus_peer_free(CbusPeer *self)
 {
-    for (guint n = g_hash_table_size(self->channels); n > 0; n--)
+    for (guint n = g_hash_table_size(self->channels) + g_hash_table_size(self->closing); n > 0; n--)
         cbus_quota_give_caller(self->host->quota, &self->caller);
     g_hash_table_unref(self->channels);
+    g_hash_table_unref(self->closing);
     if (self->calm != NULL) {
         g_source_destroy(self->calm);
         g_source_unref(self->calm);

@@ -49,6 +49,9 @@ typedef struct {
      * already. */
     void (*channel_closed)(CbusLink *link, guint32 channel, const char *error_name, const char *message,
                            gpointer user_data);
+    /* A channel that this side closed is forgotten, and nothing waits in it any more. May come before
+     * cbus_link_close_channel() returns; call nothing on LINK. Not told when the link is over. */
+    void (*channel_gone)(CbusLink *link, guint32 channel, gpointer user_data);
     /* TREE: on the agent a request (PAYLOAD: the destination, NUL-terminated); on the proxy an answer (see
      * wire/tree.h, from the status on). */
     void (*tree)(CbusLink *link, guint32 channel, guint32 id, const guint8 *payload, gsize len,

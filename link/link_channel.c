@@ -72,10 +72,18 @@ cbus_link_remove_channel(CbusLink *link, CbusChannel *channel)
     g_hash_table_remove(link->channels, GUINT_TO_POINTER(channel->id));
 }
 
+static void
+tell_gone(CbusLink *link, guint32 id)
+{
+    if (link->handler.channel_gone != NULL)
+        link->handler.channel_gone(link, id, link->user_data);
+}
+
 void
 cbus_link_channel_over(CbusLink *link, CbusChannel *channel, const char *error_name, const char *message)
 {
     gboolean silent = channel->closing;
+    guint32 id = channel->id;
 
     detach(link, channel);
     g_hash_table_steal(link->channels, GUINT_TO_POINTER(channel->id));
@@ -84,6 +92,8 @@ cbus_link_channel_over(CbusLink *link, CbusChannel *channel, const char *error_n
         link->handler.channel_closed(link, channel->id, error_name, message, link->user_data);
     link->leaving = NULL;
     cbus_link_channel_free(channel);
+    if (silent)
+        tell_gone(link, id);
 }
 
 guint32
@@ -121,10 +131,12 @@ void
 cbus_link_say_closed(CbusLink *link, CbusChannel *channel)
 {
     gboolean refused = link->side == CBUS_SIDE_AGENT && !channel->opened;
+    guint32 id = channel->id;
 
-    cbus_link_control_reason(link, refused ? CBUS_RECORD_REFUSED : CBUS_RECORD_CLOSE, channel->id,
-                             channel->close_name, channel->close_message);
+    cbus_link_control_reason(link, refused ? CBUS_RECORD_REFUSED : CBUS_RECORD_CLOSE, id, channel->close_name,
+                             channel->close_message);
     cbus_link_remove_channel(link, channel);
+    tell_gone(link, id);
 }
 
 void

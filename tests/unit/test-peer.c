@@ -136,6 +136,51 @@ test_a_caller_has_a_hundred_channels(Fixture *fixture, gconstpointer data)
     (void)open_channel(fixture);
 }
 
+static guint
+ended_channels(const Fixture *fixture)
+{
+    guint n = 0;
+
+    for (guint id = 1; id <= CBUS_CHANNELS_OF_CALLER; id++) {
+        const CbusChannel *channel = cbus_link_channel(fixture->pair->agent.link, id);
+
+        n += channel != NULL && channel->closing;
+    }
+    return n;
+}
+
+/* A proxy that takes nothing, and whose channels the bus hangs up, can not have us keep more queues. */
+static void
+test_a_closed_channel_counts_while_its_queue_waits(Fixture *fixture, gconstpointer data)
+{
+    Pair *pair = fixture->pair;
+    guint32 channels[CBUS_CHANNELS_OF_CALLER];
+    g_autofree char *limit =
+        g_strdup_printf("closed:%u,%s", CBUS_CHANNELS_OF_CALLER + 1, CBUS_DBUS_ERROR("LimitsExceeded"));
+    g_autofree char *last = g_strdup_printf("closed:%u,", CBUS_CHANNELS_OF_CALLER + 2);
+
+    for (guint i = 0; i < CBUS_CHANNELS_OF_CALLER; i++)
+        channels[i] = open_channel(fixture);
+    pair->agent.backlog = 64 * 1024 * 1024;
+    for (guint i = 0; i < CBUS_CHANNELS_OF_CALLER; i++) {
+        call_driver(fixture, channels[i], "GetId", 2);
+        WAIT_FOR(fixture, cbus_link_queued(pair->agent.link, channels[i]) > 0);
+    }
+    private_bus_stop(&fixture->bus);
+    WAIT_FOR(fixture, ended_channels(fixture) == CBUS_CHANNELS_OF_CALLER);
+    (void)cbus_link_open(pair->proxy.link, G_MAXUINT32);
+    WAIT_FOR(fixture, strstr(pair->proxy.log->str, "closed:") != NULL);
+    g_assert_nonnull(strstr(pair->proxy.log->str, limit));
+
+    /* Once all is sent there is room; what is missing is the bus. */
+    pair->agent.backlog = 0;
+    pair_pass(pair, G_USEC_PER_SEC);
+    WAIT_FOR(fixture, strstr(pair->proxy.log->str, "closed:108,") != NULL);
+    (void)cbus_link_open(pair->proxy.link, G_MAXUINT32);
+    WAIT_FOR(fixture, strstr(pair->proxy.log->str, last) != NULL);
+    g_assert_true(g_str_has_prefix(strstr(pair->proxy.log->str, last) + strlen(last), CBUS_ERROR_OFFLINE));
+}
+
 static void
 test_early_flood_is_bounded(Fixture *fixture, gconstpointer data)
 {
@@ -194,6 +239,7 @@ main(int argc, char **argv)
     ADD("invalid-body-ends-the-link", test_invalid_body_ends_the_link);
     ADD("bus-that-goes-closes-channels", test_bus_that_goes_closes_channels);
     ADD("a-caller-has-a-hundred-channels", test_a_caller_has_a_hundred_channels);
+    ADD("a-closed-channel-counts-while-its-queue-waits", test_a_closed_channel_counts_while_its_queue_waits);
     ADD("early-flood-is-bounded", test_early_flood_is_bounded);
     ADD("tree-of-a-service", test_tree_of_a_service);
     return g_test_run();
