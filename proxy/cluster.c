@@ -275,8 +275,10 @@ on_answer(const CbusMessage *message, const guint8 *bytes, gpointer user_data)
 {
     const Asked *asked = user_data;
     Gathering *gathering = asked->gathering;
+    gsize held = bytes_of_all(gathering->cluster);
 
-    if (message->body_len > BYTES_ALL - bytes_of_all(gathering->cluster))
+    /* What says so is held, too. */
+    if (held > BYTES_ALL || message->body_len > BYTES_ALL - held)
         cbus_cluster_rows_fail(gathering->rows, asked->row, CBUS_DBUS_ERROR("LimitsExceeded"),
                                "The proxy holds too many answers to calls of the whole fleet, and this one "
                                "is left out; the call was executed");

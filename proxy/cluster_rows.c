@@ -1,11 +1,14 @@
 /* The rows of one answer of ie.bmcgee.CBus1.Cluster.
  *
- * Promises: an answer that the bus takes, whatever the machines said. A thousand replies come together in one
- * message, and a message that breaks a limit would cost the proxy its connection, with all mirrors on it. So
- * replies count with their size on the wire, up to 48 MiB in all (an array may have 64; wrapping a value in a
- * variant and a row adds little), and a reply that goes past becomes a LimitsExceeded row; values that are
- * nested so deep that the row around them would break the bus's limit of 64 become one, too. Error messages
- * are cut.
+ * Promises: an answer that the bus takes, whatever the machines said. Thousands of replies come together in
+ * one message, and a message that breaks a limit would cost the proxy its connection, with all mirrors on it.
+ * An array may have 64 MiB, and of 8192 rows at most these fill:
+ *  - 48 MiB replies, each charged with its size on the wire and with what wrapping its values adds; a reply
+ *    that goes past becomes a LimitsExceeded row;
+ *  - 8 MiB error messages, each cut to 4 KiB; past that each is cut to 256 bytes, 2 MiB in all;
+ *  - 4 MiB the rest: NKeys, error names, padding.
+ * Values that are nested so deep that the row around them would break the bus's limit of 64 become a
+ * LimitsExceeded row, too.
  *
  * Values are GVariants here: a row has to be built around them, and a call to a whole fleet is not the hot
  * path. Trusts that a reply's bytes were walked and are valid (the mirror does that), and nothing about their
@@ -14,8 +17,11 @@
 
 #include "wire/key.h"
 
-#define MESSAGE_BYTES 4096 /* of an error message */
-#define DEPTH_MAX     56   /* of a value: the row around it needs some of the 64 */
+#define MESSAGE_BYTES 4096                     /* of an error message */
+#define MESSAGE_SHORT 256                      /* likewise, when there are many */
+#define MESSAGES_ALL  ((gsize)8 * 1024 * 1024) /* bytes of those that are longer */
+#define VALUE_BYTES   24 /* at most, that a value grows by in its variant: its signature's ends, padding */
+#define DEPTH_MAX     56 /* of a value: the row around it needs some of the 64 */
 
 typedef struct {
     char *nkey;
@@ -27,7 +33,7 @@ typedef struct {
 struct _CbusClusterRows {
     CbusClusterKind kind;
     GArray *rows;
-    gsize bytes;
+    gsize replies, messages; /* bytes */
 };
 
 static void
@@ -79,19 +85,40 @@ cbus_cluster_rows_filled(const CbusClusterRows *rows, guint i)
 gsize
 cbus_cluster_rows_bytes(const CbusClusterRows *rows)
 {
-    return rows->bytes;
+    return rows->replies + rows->messages;
+}
+
+/* The beginning of TEXT, of at most MAX bytes. */
+static char *
+cut(const char *text, gsize max)
+{
+    g_autofree char *valid = g_utf8_make_valid(text, (gssize)strnlen(text, max));
+
+    /* A character that was cut became a longer one. */
+    if (strlen(valid) > max)
+        *g_utf8_find_prev_char(valid, valid + max + 1) = '\0';
+    return g_steal_pointer(&valid);
 }
 
 void
 cbus_cluster_rows_fail(CbusClusterRows *rows, guint i, const char *error_name, const char *message)
 {
     Row *row = &g_array_index(rows->rows, Row, i);
-    g_autofree char *cut = g_strndup(message, MESSAGE_BYTES);
+    gsize len = strnlen(message, MESSAGE_BYTES);
 
     g_return_if_fail(!row->filled);
     row->filled = TRUE;
     row->error_name = g_strdup(error_name);
-    row->message = g_utf8_make_valid(cut, -1);
+    row->message =
+        cut(message, rows->messages + len <= MESSAGES_ALL ? (gsize)MESSAGE_BYTES : (gsize)MESSAGE_SHORT);
+    rows->messages += strlen(row->message);
+}
+
+/* At most what a reply takes in its row. */
+static gsize
+cost(const CbusMessage *reply)
+{
+    return reply->body_len + reply->signature.len * (gsize)(1 + VALUE_BYTES);
 }
 
 /* TRUE unless containers are more than LEFT deep in VALUE. */
@@ -139,7 +166,7 @@ cbus_cluster_rows_take(CbusClusterRows *rows, guint i, const CbusMessage *answer
     GVariant *body;
 
     g_return_if_fail(!row->filled);
-    if (answer->body_len > CBUS_CLUSTER_BYTES - rows->bytes) {
+    if (cost(answer) > CBUS_CLUSTER_BYTES - rows->replies) {
         cbus_cluster_rows_fail(rows, i, CBUS_DBUS_ERROR("LimitsExceeded"),
                                "The answers of all machines together are over 48 MiB, and this one's is left "
                                "out; the call was executed. Ask fewer machines at once");
@@ -164,7 +191,7 @@ cbus_cluster_rows_take(CbusClusterRows *rows, guint i, const CbusMessage *answer
     } else {
         row->filled = TRUE;
         row->body = body != NULL ? g_variant_ref(body) : g_variant_ref_sink(g_variant_new_tuple(NULL, 0));
-        rows->bytes += answer->body_len;
+        rows->replies += cost(answer);
     }
 }
 

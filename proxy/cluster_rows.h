@@ -23,7 +23,7 @@ void cbus_cluster_rows_fail(CbusClusterRows *rows, guint i, const char *error_na
 /* ANSWER: a return or an error, checked, with its BYTES. What can not be shown becomes an error. */
 void cbus_cluster_rows_take(CbusClusterRows *rows, guint i, const CbusMessage *answer, const guint8 *bytes);
 gboolean cbus_cluster_rows_filled(const CbusClusterRows *rows, guint i);
-/* Bytes of replies that are kept. */
+/* Bytes of replies and error messages that are kept. */
 gsize cbus_cluster_rows_bytes(const CbusClusterRows *rows);
 /* The answer, (a(sbvss)) or (a(sbavss)); every row must be filled. Floating. */
 GVariant *cbus_cluster_rows_end(CbusClusterRows *rows);
