@@ -447,7 +447,7 @@ cbus_front_new(CbusLoop *loop, const char *address, const char *name, const Cbus
     front->serial = OURS;
     front->uid = geteuid();
     front->message_max = CBUS_MESSAGE_MAX;
-    if (g_str_equal(address, "system")) {
+    if (cbus_bus_is_system(address)) {
         front->message_max = SYSTEM_MAX;
         front->callers = cbus_front_callers_new(&callers_handler, front);
     }

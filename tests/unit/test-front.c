@@ -143,10 +143,13 @@ open_front(Fixture *fixture, gpointer user_data)
     return front;
 }
 
+/* DATA: the bus is the machine's system bus, if not NULL. */
 static void
 set_up(Fixture *fixture, gconstpointer data)
 {
     private_bus_up(&fixture->bus);
+    if (data != NULL)
+        g_setenv("DBUS_SYSTEM_BUS_ADDRESS", fixture->bus.address, TRUE);
     fixture->order = g_async_queue_new_full(g_free);
     fixture->front = open_front(fixture, fixture);
     private_bus_wait(&fixture->bus, &fixture->owned);
@@ -162,6 +165,7 @@ tear_down(Fixture *fixture, gconstpointer data)
     g_clear_error(&fixture->reason);
     g_clear_pointer(&fixture->expected, g_free);
     g_async_queue_unref(fixture->order);
+    g_unsetenv("DBUS_SYSTEM_BUS_ADDRESS");
 }
 
 static void
@@ -377,6 +381,18 @@ test_a_bus_that_goes_away_is_final(Fixture *fixture, gconstpointer data)
     g_assert_error(fixture->reason, CBUS_FRONT_ERROR, CBUS_FRONT_ERROR_BUS);
 }
 
+/* Which has smaller messages, and callers of many users. */
+static void
+test_the_system_bus_is_known_by_its_address(Fixture *fixture, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+    g_assert_cmpuint(cbus_front_message_max(fixture->front), ==, 32 * 1024 * 1024);
+    g_assert_cmpuint(cbus_front_uid(fixture->front, CBUS_SPAN_LITERAL(":1.4096")), ==, G_MAXUINT32);
+    g_autoptr(GVariant) echo =
+        private_bus_call(&fixture->bus, NAME, PATH, INTERFACE, "Echo", g_variant_new("(s)", "hello"), &error);
+    g_assert_no_error(error);
+}
+
 static void
 test_no_bus_is_an_error(void)
 {
@@ -404,6 +420,8 @@ main(int argc, char **argv)
     ADD("a-name-that-is-owned-is-refused", test_a_name_that_is_owned_is_refused);
     ADD("release-gives-the-name-back", test_release_gives_the_name_back);
     ADD("a-bus-that-goes-away-is-final", test_a_bus_that_goes_away_is_final);
+    g_test_add("/front/the-system-bus-is-known-by-its-address", Fixture, "system", set_up,
+               test_the_system_bus_is_known_by_its_address, tear_down);
     g_test_add_func("/front/no-bus-is-an-error", test_no_bus_is_an_error);
     return g_test_run();
 }
