@@ -235,19 +235,6 @@ start(const CbusSettings *settings, const sigset_t *blocked)
     return run_network(settings, &ends, info, &nats, &audit, signals);
 }
 
-static gboolean
-read_log_level(const char *text, int *level, GError **error)
-{
-    guint64 value = 0;
-
-    if (!g_ascii_string_to_unsigned(text, 10, 0, 2, &value, error)) {
-        g_prefix_error(error, "log-level: ");
-        return FALSE;
-    }
-    *level = (int)value;
-    return TRUE;
-}
-
 int
 main(int argc, char **argv)
 {
@@ -267,7 +254,7 @@ main(int argc, char **argv)
     asked = cbus_check_policy_take(&argc, argv, question);
     settings = cbus_settings_parse(settings_table, "agent", files,
                                    "Makes this machine's D-Bus reachable over NATS.", &argc, &argv, &error);
-    if (settings == NULL || !read_log_level(cbus_settings_get(settings, "log-level"), &log_level, &error)) {
+    if (settings == NULL || !cbus_log_level_parse(cbus_settings_get(settings, "log-level"), &log_level, &error)) {
         (void)fail(error);
         return 2;
     }

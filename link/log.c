@@ -134,6 +134,19 @@ write_glib(GLogLevelFlags level, const GLogField *fields, gsize n, gpointer user
     return G_LOG_WRITER_HANDLED;
 }
 
+gboolean
+cbus_log_level_parse(const char *text, int *level, GError **error)
+{
+    guint64 value = 0;
+
+    if (!g_ascii_string_to_unsigned(text, 10, 0, 2, &value, error)) {
+        g_prefix_error(error, "log-level: ");
+        return FALSE;
+    }
+    *level = (int)value;
+    return TRUE;
+}
+
 /* Once, before other threads start. IDENTIFIER is the program's name; LEVEL as LOG_LEVEL, clamped to 0…2. */
 void
 cbus_log_init(const char *identifier, int level)

@@ -6,6 +6,8 @@
 #include <glib.h>
 
 void cbus_log_init(const char *identifier, int level);
+/* TEXT: 0 warnings, 1 information, 2 debug. ERROR: G_NUMBER_PARSER_ERROR. */
+gboolean cbus_log_level_parse(const char *text, int *level, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /* MESSAGE is text, not a format. After it pairs of name (CBUS_LOG_MACHINE) and const char * value, ended by
  * NULL; a NULL value leaves its field out. */
 void cbus_log(GLogLevelFlags level, const char *message, ...) G_GNUC_NULL_TERMINATED;

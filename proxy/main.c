@@ -49,6 +49,8 @@ static const CbusSetting settings_table[] = {
     {"ca", NULL, NULL, "NATS over TLS: the authorities to trust", "FILE"},
     {"cert", NULL, NULL, "NATS over TLS: our certificate", "FILE"},
     {"cert-key", NULL, NULL, "NATS over TLS: our certificate's key", "FILE"},
+    {"log-level", "LOG_LEVEL", "1", "0 warnings, 1 info, 2 debug", "LEVEL"},
+    {"version", NULL, NULL, "Print the version and exit", NULL},
     {NULL},
 };
 
@@ -67,17 +69,6 @@ mask_signals(int how)
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
     pthread_sigmask(how, &set, NULL);
-}
-
-static int
-log_level(void)
-{
-    const char *text = g_getenv("LOG_LEVEL");
-    gint64 level = 1;
-    if (text != NULL && !g_ascii_string_to_signed(text, 10, 0, 2, &level, NULL)) {
-        level = 1;
-    }
-    return (int)level;
 }
 
 static CbusSettings *
@@ -224,20 +215,20 @@ main(int argc, char **argv)
 {
     mask_signals(SIG_BLOCK);
     signal(SIGHUP, SIG_IGN);
-    if (argc == 2 && g_str_equal(argv[1], "--version")) {
-        g_print("cbus-proxy %s\n", CBUS_VERSION);
-        return EXIT_SUCCESS;
-    }
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     cbus_process_tune(2);
-    cbus_log_init("cbus-proxy", log_level());
     g_autoptr(GError) error = NULL;
     g_autoptr(CbusSettings) settings = read_settings(&argc, &argv, &error);
-    if (settings == NULL) {
+    int status = EXIT_SUCCESS, level = 1;
+    if (settings == NULL || !cbus_log_level_parse(cbus_settings_get(settings, "log-level"), &level, &error)) {
         g_printerr("cbus-proxy: %s\n", error->message);
         return EXIT_USAGE;
     }
-    int status = EXIT_SUCCESS;
+    if (cbus_settings_flag(settings, "version")) {
+        g_print("cbus-proxy %s\n", CBUS_VERSION);
+        return EXIT_SUCCESS;
+    }
+    cbus_log_init("cbus-proxy", level);
     if (!serve(settings, &status, &error) && !cbus_stop_is_wanted()) {
         cbus_log(G_LOG_LEVEL_CRITICAL, error->message, NULL);
         status = EXIT_FAILURE;

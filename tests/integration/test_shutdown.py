@@ -261,3 +261,12 @@ def test_a_new_reason_for_having_no_broker_is_said(own):
                 connection.sendall(b"SSH-2.0-not-a-broker\r\n")
     own.nats.start()
     own.wait_online()
+
+
+@pytest.mark.parametrize("daemon", ["agent/cbus-agent", "proxy/cbus-proxy"])
+def test_a_log_level_that_is_none_is_refused(daemon):
+    refused = subprocess.run([BUILD / daemon], env={**os.environ, "LOG_LEVEL": "loud"}, capture_output=True, text=True, check=False,
+                             timeout=20)
+    assert refused.returncode == 2
+    assert "log-level" in refused.stderr and "loud" in refused.stderr, refused.stderr
+    assert "--version" in subprocess.run([BUILD / daemon, "--help"], capture_output=True, text=True, check=True, timeout=20).stdout
