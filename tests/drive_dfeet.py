@@ -5,29 +5,24 @@
 Prints {"names": bus names that d-feet lists for ADDRESS, "objects": what it shows of NAME, once OBJECT is among it}. The
 session bus is the desktop's, with d-feet and the accessibility bus on it.
 """
+import contextlib
 import json
 import re
 import sys
-import time
 
 import pyatspi
 from gi.repository import Gio, GLib
+from programs import wait_for
 
 TIMEOUT_S = 60
 
 
-def wait_for(condition, what):
-    end = time.monotonic() + TIMEOUT_S
-    while True:
-        try:
-            value = condition()
-        except GLib.Error:  # a widget that went away while it was looked at
-            value = None
-        if value:
-            return value
-        if time.monotonic() > end:
-            sys.exit(f"timed out waiting for {what}")
-        time.sleep(0.05)
+def wait_for_shown(condition, what):
+    def shown():
+        with contextlib.suppress(GLib.Error):  # a widget that went away while it was looked at
+            return condition()
+        return None
+    return wait_for(shown, what, TIMEOUT_S, 0.05)
 
 
 def below(widget):
@@ -49,16 +44,16 @@ def dfeet():
 def connect(address):
     """The menu's "Connect to other Bus", and its dialog."""
     bus = Gio.bus_get_sync(Gio.BusType.SESSION)
-    wait_for(lambda: bus.call_sync("org.freedesktop.DBus", "/", "org.freedesktop.DBus", "NameHasOwner",
-                                   GLib.Variant("(s)", ("org.gnome.dfeet",)), None, 0, -1, None).unpack()[0], "d-feet on the bus")
+    wait_for_shown(lambda: bus.call_sync("org.freedesktop.DBus", "/", "org.freedesktop.DBus", "NameHasOwner",
+                                         GLib.Variant("(s)", ("org.gnome.dfeet",)), None, 0, -1, None).unpack()[0], "d-feet on the bus")
     window = ("org.gnome.dfeet", "/org/gnome/dfeet/window/1", "org.gtk.Actions")
-    wait_for(dfeet, "d-feet to be accessible")
-    wait_for(lambda: "connect-other-bus" in bus.call_sync(*window, "List", None, None, 0, -1, None).unpack()[0], "the window of d-feet")
+    wait_for_shown(dfeet, "d-feet to be accessible")
+    wait_for_shown(lambda: "connect-other-bus" in bus.call_sync(*window, "List", None, None, 0, -1, None).unpack()[0], "the window of d-feet")
     # Its answer comes when the dialog is closed.
     bus.call(*window, "Activate", GLib.Variant("(sava{sv})", ("connect-other-bus", [], {})), None, 0, -1, None, None)
     bus.flush_sync()
-    dialog = wait_for(lambda: find(dfeet(), pyatspi.ROLE_DIALOG), "the dialog for another bus")
-    entry = wait_for(lambda: find(dialog, pyatspi.ROLE_TEXT), "its entry")
+    dialog = wait_for_shown(lambda: find(dfeet(), pyatspi.ROLE_DIALOG), "the dialog for another bus")
+    entry = wait_for_shown(lambda: find(dialog, pyatspi.ROLE_TEXT), "its entry")
     entry.queryEditableText().setTextContents(address)
     button = next(w for w in below(dialog) if w.getRole() == pyatspi.ROLE_PUSH_BUTTON and w.name.replace("_", "") == "Connect")
     button.queryAction().doAction(0)
@@ -83,11 +78,11 @@ def objects():
 def main():
     address, name, wanted = sys.argv[1:]
     connect(address)
-    wait_for(lambda: name in names(), f"{name} in the list")
+    wait_for_shown(lambda: name in names(), f"{name} in the list")
     listed = names()
     row = listed[name]
     row.parent.querySelection().selectChild(row.getIndexInParent())
-    shown = wait_for(lambda: wanted in (seen := objects()) and seen, f"{wanted} of {name}")
+    shown = wait_for_shown(lambda: wanted in (seen := objects()) and seen, f"{wanted} of {name}")
     print(json.dumps({"names": sorted(listed), "objects": shown}))
 
 

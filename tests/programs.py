@@ -9,8 +9,8 @@ import subprocess
 import time
 
 
-def wait_for(condition, what, timeout=15.0):
-    """Polls until condition() is true and returns its value."""
+def wait_for(condition, what, timeout=20.0, interval=0.02):
+    """Polls until condition() is true and returns its value; WHAT names it when it never is."""
     end = time.monotonic() + timeout
     while True:
         value = condition()
@@ -18,7 +18,7 @@ def wait_for(condition, what, timeout=15.0):
             return value
         if time.monotonic() > end:
             raise AssertionError(f"timed out after {timeout:g} s waiting for {what}")
-        select.select([], [], [], 0.02)
+        select.select([], [], [], interval)
 
 
 def is_listening(path):

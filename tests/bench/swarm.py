@@ -11,7 +11,8 @@ import time
 import urllib.request
 
 from fleet import NatsServer, SessionBus, build_directory, public_key_line
-from machine import run, wait_for
+from machine import run
+from programs import wait_for
 
 # A machine has a bus of its own; on the one that these share, each would be told of all others' connections.
 QUIET = '<deny receive_type="signal" receive_interface="org.freedesktop.DBus" receive_member="NameOwnerChanged"/>'
@@ -102,4 +103,4 @@ class Swarm:
                                    "org.freedesktop.DBus", "NameHasOwner", "s", "ie.bmcgee.CBus"], text=True,
                                   capture_output=True, check=False)
             return done.stdout.strip() == "b true"
-        wait_for(owned, "ie.bmcgee.CBus on the session bus", interval=0.02)
+        wait_for(owned, "ie.bmcgee.CBus on the session bus")

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from gi.repository import Gio, GLib
-from stack import TOP
+from stack import TOP, wait_for
 
 _spec = importlib.util.spec_from_file_location("vectors", TOP / "tests/unit/vectors/link.py")
 vectors = importlib.util.module_from_spec(_spec)
@@ -38,13 +38,9 @@ def string(value):
     return vectors.string(value.encode() if isinstance(value, str) else value)
 
 
-def soon(condition, what, timeout=30):
-    """As wait_for(), but for what comes within a millisecond, thousands of times."""
-    end = time.monotonic() + timeout
-    while not (value := condition()):
-        assert time.monotonic() < end, f"timed out after {timeout} s waiting for {what}"
-        time.sleep(0.0002)
-    return value
+def soon(condition, what):
+    """For what comes within a millisecond, thousands of times."""
+    return wait_for(condition, what, timeout=30, interval=0.0002)
 
 
 def take_string(data):

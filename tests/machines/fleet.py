@@ -15,8 +15,8 @@ import tempfile
 TOP = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / "tests"))
 
-from machine import Machine, run, wait_for  # noqa: E402
-from programs import NatsServer  # noqa: E402
+from machine import Machine, run  # noqa: E402
+from programs import NatsServer, wait_for  # noqa: E402
 
 
 def build_directory():
@@ -184,7 +184,7 @@ class Fleet:
                                    "org.freedesktop.DBus", "NameHasOwner", "s", "ie.bmcgee.CBus"], text=True,
                                   capture_output=True, check=False)
             return done.stdout.strip() == "b true"
-        wait_for(owned, "ie.bmcgee.CBus on the session bus", interval=0.05)
+        wait_for(owned, "ie.bmcgee.CBus on the session bus")
 
     def wait_online(self, count=None, timeout=30):
         """Until COUNT machines (all, if not said) are online, as `cbus machines --wait` sees it."""

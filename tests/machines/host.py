@@ -6,7 +6,7 @@ import shutil
 import subprocess
 
 from fleet import build_directory
-from machine import wait_for
+from programs import wait_for
 
 USER = 1234
 

@@ -12,8 +12,9 @@ import select
 import shutil
 import signal
 import subprocess
-import time
 import uuid
+
+from programs import wait_for
 
 
 class MachineError(Exception):
@@ -34,18 +35,6 @@ def children(pid):
         return [int(p) for p in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
         return []
-
-
-def wait_for(condition, what, timeout=20.0, interval=0.02):
-    """Waits until condition() is true and returns its value; what names it when it never is."""
-    end = time.monotonic() + timeout
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > end:
-            raise MachineError(f"timed out after {timeout:g} s waiting for {what}")
-        select.select([], [], [], interval)
 
 
 class Machine:
@@ -118,7 +107,7 @@ class Machine:
                 return self
             wait_for(lambda: self._alive() and os.path.exists(self.bus_path), f"the bus of {self.name}")
             wait_for(lambda: self._alive() and self._booted(), f"systemd of {self.name} to finish booting", 60)
-        except MachineError as error:
+        except (MachineError, AssertionError) as error:
             tail = self.log.read_text(errors="replace")[-2000:]
             self.stop()
             raise MachineError(f"{error}\nconsole of {self.name}:\n{tail}") from None

@@ -3,7 +3,8 @@ import json
 import re
 
 from fleet import TOP, public_key_line
-from machine import run, wait_for
+from machine import run
+from programs import wait_for
 
 NAME = "ie.bmcgee.CBus"
 SYSTEMD = "org.freedesktop.systemd1"

@@ -4,7 +4,8 @@ import os
 import subprocess
 import threading
 
-from machine import run, wait_for
+from machine import run
+from programs import wait_for
 
 SYSTEMD = "org.freedesktop.systemd1"
 MANAGER = "/org/freedesktop/systemd1"

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 from fleet import Fleet
-from machine import MachineError, wait_for
+from machine import MachineError
+from programs import wait_for
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "integration"))
 

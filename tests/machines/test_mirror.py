@@ -7,7 +7,8 @@ import subprocess
 import threading
 
 import pytest
-from machine import run, wait_for
+from machine import run
+from programs import wait_for
 
 NAME = "ie.bmcgee.CBus"
 SYSTEMD = "org.freedesktop.systemd1"

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 from fleet import Fleet, public_key_line
-from machine import wait_for
+from programs import wait_for
 
 NAME = "ie.bmcgee.CBus"
 SYSTEMD = "org.freedesktop.systemd1"

@@ -4,7 +4,8 @@ import threading
 
 import pytest
 import unpacked
-from machine import run, wait_for
+from machine import run
+from programs import wait_for
 
 
 @pytest.fixture

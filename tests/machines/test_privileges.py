@@ -4,7 +4,8 @@ import pathlib
 
 import pytest
 from cryptography.hazmat.primitives import serialization
-from machine import children, wait_for
+from machine import children
+from programs import wait_for
 
 CHUNK = 1 << 20
 

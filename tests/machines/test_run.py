@@ -3,7 +3,7 @@ is not, neither as root nor as a user."""
 import subprocess
 
 import pytest
-from machine import wait_for
+from programs import wait_for
 
 
 @pytest.fixture(params=["booted_root", "booted_user", "plain_root", "plain_user"])

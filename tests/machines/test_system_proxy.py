@@ -5,7 +5,8 @@ import subprocess
 
 import pytest
 from fleet import TOP, Fleet, build_directory, public_key_line
-from machine import run, wait_for
+from machine import run
+from programs import wait_for
 
 NAME = "ie.bmcgee.CBus"
 MANAGER = "org.freedesktop.systemd1.Manager"
