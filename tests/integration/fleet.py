@@ -2,9 +2,8 @@
 import json
 import os
 import subprocess
-import sys
 
-from stack import BUILD, NAME, ROOT, TOP, Bus, Program, Stack, wait_for
+from stack import BUILD, NAME, ROOT, Bus, Program, Stack, spawn_service, wait_for
 
 CBUS = BUILD / "cli" / "cbus"
 
@@ -23,10 +22,7 @@ class Machine:
         for program in (self.bus, self.service, self.agent):
             stack.stack.callback(program.kill)
         self.bus.start()
-        self.service.spawn([sys.executable, TOP / "tests/integration/service.py", "com.example.One"],
-                           stdout=subprocess.PIPE, text=True,
-                           env={**os.environ, "DBUS_SESSION_BUS_ADDRESS": self.bus.address})
-        assert self.service.process.stdout.readline() == "ready\n", self.service.log()
+        spawn_service(self.service, self.bus, "com.example.One")
         self.start_agent()
 
     def start_agent(self):

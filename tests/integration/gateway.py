@@ -1,11 +1,9 @@
 """A machine with a gateway and no proxy, and what test_gateway*.py share."""
 import os
 import pwd
-import subprocess
-import sys
 
 from plain import Plain, spell
-from stack import BUILD, TOP, Program, Stack, wait_for
+from stack import BUILD, Program, Stack, spawn_service, wait_for
 
 ONE = "com.example.One"
 PATH = "/com/example/Test"
@@ -48,9 +46,7 @@ class Gateway(Stack):
     def start_typed(self, label, *names):
         program = Program(label, self.directory)
         self.stack.callback(program.kill)
-        program.spawn([sys.executable, TOP / "tests/integration/typed_service.py", *names], stdout=subprocess.PIPE,
-                      text=True, env={**os.environ, "DBUS_SESSION_BUS_ADDRESS": self.remote.address})
-        assert program.process.stdout.readline() == "ready\n", program.log()
+        spawn_service(program, self.remote, *names, script="typed_service.py")
         return program
 
     def wait_online(self, service=ONE, timeout=15.0):

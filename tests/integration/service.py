@@ -158,12 +158,13 @@ class Service:
         Gio.bus_unown_name(self.owned.pop(parameters.unpack()[0]))
 
 
-def main():
+def serve(kind):
+    """Owns the names on the command line with an instance of KIND on the bus, and says "ready"."""
     flags = Gio.DBusConnectionFlags.AUTHENTICATION_CLIENT | Gio.DBusConnectionFlags.MESSAGE_BUS_CONNECTION
     address = os.environ.get("DBUS_SESSION_BUS_ADDRESS") or os.environ["DBUS_STARTER_ADDRESS"]
     connection = Gio.DBusConnection.new_for_address_sync(address, flags, None, None)
     connection.set_exit_on_close(True)
-    service = Service(connection)
+    service = kind(connection)
     waiting = set(sys.argv[1:])
 
     def acquired(_connection, name):
@@ -177,4 +178,5 @@ def main():
     GLib.MainLoop().run()
 
 
-main()
+if __name__ == "__main__":
+    serve(Service)

@@ -112,6 +112,13 @@ class Broker(Bus):
         return self
 
 
+def spawn_service(program, bus, *names, script="service.py"):
+    """SCRIPT as PROGRAM on BUS; returns once it has NAMES."""
+    program.spawn([sys.executable, TOP / "tests/integration" / script, *names], stdout=subprocess.PIPE, text=True,
+                  env={**os.environ, "DBUS_SESSION_BUS_ADDRESS": bus.address})
+    assert program.process.stdout.readline() == "ready\n", program.log()
+
+
 class Client:
     """A GDBus connection to a bus, and the signals it saw."""
 
@@ -262,10 +269,7 @@ class Stack:
 
     def start_service(self):
         """com.example.One and com.example.Two, of one process."""
-        self.service.spawn([sys.executable, TOP / "tests/integration/service.py", "com.example.One", "com.example.Two"],
-                           stdout=subprocess.PIPE, text=True,
-                           env={**os.environ, "DBUS_SESSION_BUS_ADDRESS": self.remote.address})
-        assert self.service.process.stdout.readline() == "ready\n", self.service.log()
+        spawn_service(self.service, self.remote, "com.example.One", "com.example.Two")
 
     def start_agent(self, bus=None, system=False):
         """SYSTEM: the remote bus is the machine's system bus, as the environment says it."""

@@ -1,15 +1,13 @@
 """Policies on real buses: what a key's policy="NAME" lets through a portal and the mirror, and what it hides."""
 import contextlib
-import os
 import struct
 import subprocess
-import sys
 
 import handmade
 import pytest
 from gi.repository import GLib
 
-from stack import BUILD, TEST, TOP, Client, Program, Stack, is_listening, wait_for
+from stack import BUILD, TEST, Client, Program, Stack, is_listening, spawn_service, wait_for
 
 DBUS = "org.freedesktop.DBus"
 PATH = "/com/example/Test"
@@ -41,9 +39,7 @@ class Judged(Stack):
         self.authorize(self.policy)
         self.other = Program("other", self.directory)
         self.stack.callback(self.other.kill)
-        self.other.spawn([sys.executable, TOP / "tests/integration/service.py", OTHER], stdout=subprocess.PIPE, text=True,
-                         env={**os.environ, "DBUS_SESSION_BUS_ADDRESS": self.remote.address})
-        assert self.other.process.stdout.readline() == "ready\n", self.other.log()
+        spawn_service(self.other, self.remote, OTHER)
         self.agent.spawn([BUILD / "agent/cbus-agent", *self.judged_options()])
 
     def judged_options(self):

@@ -3,10 +3,8 @@
 /com/example/Typed has two interfaces with a method Which and a property Which; / has one of them. At
 /org/freedesktop/systemd1 it tells who subscribes.
 """
-import os
-import sys
-
 from gi.repository import Gio, GLib
+from service import serve
 
 PATH = "/com/example/Typed"
 EVERYTHING = "ybnqiuxtdsogva{sv}(ias)aya{us}a{oa{sv}}"
@@ -97,23 +95,5 @@ class Service:
         invocation.return_value(answer)
 
 
-def main():
-    flags = Gio.DBusConnectionFlags.AUTHENTICATION_CLIENT | Gio.DBusConnectionFlags.MESSAGE_BUS_CONNECTION
-    connection = Gio.DBusConnection.new_for_address_sync(os.environ["DBUS_SESSION_BUS_ADDRESS"], flags, None, None)
-    connection.set_exit_on_close(True)
-    service = Service(connection)
-    waiting = set(sys.argv[1:])
-
-    def acquired(_connection, name):
-        waiting.discard(name)
-        if not waiting:
-            print("ready", flush=True)
-
-    for name in sys.argv[1:]:
-        Gio.bus_own_name_on_connection(connection, name, Gio.BusNameOwnerFlags.NONE, acquired, None)
-    assert service
-    GLib.MainLoop().run()
-
-
 if __name__ == "__main__":
-    main()
+    serve(Service)
