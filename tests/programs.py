@@ -1,4 +1,4 @@
-"""Programs that tests start, each with its output in a file; among them the nats-server."""
+"""Programs that tests start, each with its output in a file; among them the nats-server and buses."""
 import contextlib
 import json
 import pathlib
@@ -7,6 +7,28 @@ import signal
 import socket
 import subprocess
 import time
+
+BUS_CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
+ "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig>
+  <type>session</type>
+  <listen>unix:path={directory}/bus</listen>
+  <servicedir>{directory}/services</servicedir>
+  <auth>EXTERNAL</auth>
+  <policy context="default">
+    <allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/>
+    {policy}
+  </policy>
+  <limit name="max_completed_connections">100000</limit>
+  <limit name="max_incomplete_connections">10000</limit>
+  <limit name="max_connections_per_user">100000</limit>
+  <limit name="max_incoming_bytes">1000000000</limit>
+  <limit name="max_outgoing_bytes">1000000000</limit>
+  <limit name="max_message_size">134217728</limit>
+  <limit name="max_replies_per_connection">{replies}</limit>
+  <limit name="max_match_rules_per_connection">50000</limit>
+</busconfig>
+"""
 
 
 def wait_for(condition, what, timeout=20.0, interval=0.02):
@@ -29,6 +51,24 @@ def is_listening(path):
         except OSError:
             return False
     return True
+
+
+class Started:
+    """A context manager: what _start() puts on self.stack ends with it, in the reverse order; at once if _start() fails."""
+
+    def __init__(self):
+        self.stack = contextlib.ExitStack()
+
+    def __enter__(self):
+        try:
+            self._start()
+        except BaseException:
+            self.stack.close()
+            raise
+        return self
+
+    def __exit__(self, *exc):
+        self.stack.close()
 
 
 class Program:
@@ -68,6 +108,31 @@ class Program:
         except subprocess.TimeoutExpired:
             self.kill()
             raise
+
+
+class Bus(Program):
+    """A private dbus-daemon; its address stays the same over restarts. REPLIES: how many one connection may wait for. POLICY:
+    more of its default policy."""
+
+    def __init__(self, name, directory, replies=128, policy=""):
+        super().__init__(name, directory)
+        self.directory = pathlib.Path(directory) / name
+        (self.directory / "services").mkdir(parents=True)
+        self.config = self.directory / "bus.conf"
+        self.config.write_text(BUS_CONFIG.format(directory=self.directory, replies=replies, policy=policy))
+        self.address = f"unix:path={self.directory}/bus"
+
+    def start(self):
+        with contextlib.suppress(FileNotFoundError):
+            (self.directory / "bus").unlink()
+        self.spawn(["dbus-daemon", f"--config-file={self.config}", "--nofork", "--nopidfile", "--print-address=1"],
+                   stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout.readline(), self.log()
+        return self
+
+    def activatable(self, name, argv):
+        (self.directory / "services" / f"{name}.service").write_text(
+            f"[D-BUS Service]\nName={name}\nExec={' '.join(str(a) for a in argv)}\n")
 
 
 class NatsServer(Program):

@@ -10,9 +10,9 @@ import subprocess
 import time
 import urllib.request
 
-from fleet import NatsServer, SessionBus, build_directory, public_key_line
+from fleet import build_directory, public_key_line, session_bus
 from machine import run
-from programs import wait_for
+from programs import NatsServer, Started, wait_for
 
 # A machine has a bus of its own; on the one that these share, each would be told of all others' connections.
 QUIET = '<deny receive_type="signal" receive_interface="org.freedesktop.DBus" receive_member="NameOwnerChanged"/>'
@@ -20,24 +20,14 @@ QUIET = '<deny receive_type="signal" receive_interface="org.freedesktop.DBus" re
 SERVICES = [f"org.freedesktop.service{i}" for i in range(24)]
 
 
-class Swarm:
+class Swarm(Started):
     """The programs of one measurement, each ended with it."""
 
     def __init__(self, directory, machines):
+        super().__init__()
         self.directory = pathlib.Path(directory)
         self.machines = machines
         self.build = build_directory()
-        self.stack = contextlib.ExitStack()
-
-    def __enter__(self):
-        try:
-            return self._start()
-        except BaseException:
-            self.stack.close()
-            raise
-
-    def __exit__(self, *exc):
-        self.stack.close()
 
     def _start(self):
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.directory / "operator"))
@@ -45,16 +35,15 @@ class Swarm:
         self.stack.callback(self.nats.kill)
         ports = json.loads(next(self.nats.directory.glob("*.ports")).read_text())
         self.monitoring = ports["monitoring"][0]
-        self.session = SessionBus(self.directory / "session").start()
-        self.stack.callback(self.session.stop)
-        self.remote = SessionBus(self.directory / "remote", policy=QUIET).start()
-        self.stack.callback(self.remote.stop)
+        self.session = session_bus("session", self.directory)
+        self.stack.callback(self.session.kill)
+        self.remote = session_bus("remote", self.directory, QUIET)
+        self.stack.callback(self.remote.kill)
         self.start_echo(self.remote, *SERVICES)
         lines = self.start_agents("m", self.machines, self.remote)
         (self.directory / "all").write_text("".join(lines))
         (self.directory / "one").write_text(lines[0])
         wait_for(lambda: self.varz()["connections"] >= self.machines, "all agents to be connected", timeout=120)
-        return self
 
     def start_agents(self, prefix, count, bus):
         """A process with COUNT agents on BUS; their lines of known_machines."""

@@ -39,19 +39,14 @@ class Fleet(Stack):
     """web1 (the stack's own), web2 and db1 are pinned and online, stray is online and not pinned, gone is pinned and never
     there."""
 
-    def __enter__(self):
-        super().__enter__()
-        try:
-            self.web2, self.db1, self.stray = (Machine(self, name) for name in ("web2", "db1", "stray"))
-            self.gone = self.new_nkey("gone")
-            self.known_machines.write_text(f"{self.nkey} web1\n{self.web2.nkey} web2\n{self.db1.nkey} db1\n{self.gone} gone1\n")
-            for machine in (self.web2, self.db1, self.stray):
-                self.wait_machine(machine, True)
-            wait_for(lambda: self.web2.property("NamePinned") and not self.stray.property("NamePinned"), "the names")
-        except BaseException:
-            self.stack.close()
-            raise
-        return self
+    def _start(self):
+        super()._start()
+        self.web2, self.db1, self.stray = (Machine(self, name) for name in ("web2", "db1", "stray"))
+        self.gone = self.new_nkey("gone")
+        self.known_machines.write_text(f"{self.nkey} web1\n{self.web2.nkey} web2\n{self.db1.nkey} db1\n{self.gone} gone1\n")
+        for machine in (self.web2, self.db1, self.stray):
+            self.wait_machine(machine, True)
+        wait_for(lambda: self.web2.property("NamePinned") and not self.stray.property("NamePinned"), "the names")
 
     def wait_machine(self, machine, online):
         def reached():

@@ -18,60 +18,18 @@ from gi.repository import Gio, GLib
 TOP = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / "tests"))
 
-from programs import NatsServer, Program, is_listening, wait_for  # noqa: E402
+from programs import Bus, NatsServer, Program, Started, is_listening, wait_for  # noqa: E402
 
 BUILD = pathlib.Path(os.environ.get("CBUS_BUILD", TOP / "build")).resolve()
 NAME = "ie.bmcgee.CBus"
 ROOT = "/ie/bmcgee/CBus"
 TEST = "com.example.Test"
 
-BUS_CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
- "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
-<busconfig>
-  <type>session</type>
-  <listen>unix:path={directory}/bus</listen>
-  <servicedir>{directory}/services</servicedir>
-  <auth>EXTERNAL</auth>
-  <policy context="default">
-    <allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/>
-  </policy>
-  <limit name="max_incoming_bytes">1000000000</limit>
-  <limit name="max_outgoing_bytes">1000000000</limit>
-  <limit name="max_message_size">134217728</limit>
-  <limit name="max_replies_per_connection">{replies}</limit>
-  <limit name="max_match_rules_per_connection">50000</limit>
-</busconfig>
-"""
-
 
 def escape(service):
     """A bus name as an element of an object path."""
     return "".join(c if c.isalnum() and c.isascii() and not (i == 0 and c.isdigit()) else f"_{ord(c):02x}"
                    for i, c in enumerate(service))
-
-
-class Bus(Program):
-    """A private dbus-daemon; its address stays the same over restarts."""
-
-    def __init__(self, name, directory, replies=128):
-        super().__init__(name, directory)
-        self.directory = pathlib.Path(directory) / name
-        (self.directory / "services").mkdir(parents=True)
-        self.config = self.directory / "bus.conf"
-        self.config.write_text(BUS_CONFIG.format(directory=self.directory, replies=replies))
-        self.address = f"unix:path={self.directory}/bus"
-
-    def start(self):
-        with contextlib.suppress(FileNotFoundError):
-            (self.directory / "bus").unlink()
-        self.spawn(["dbus-daemon", f"--config-file={self.config}", "--nofork", "--nopidfile", "--print-address=1"],
-                   stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout.readline(), self.log()
-        return self
-
-    def activatable(self, name, argv):
-        (self.directory / "services" / f"{name}.service").write_text(
-            f"[D-BUS Service]\nName={name}\nExec={' '.join(str(a) for a in argv)}\n")
 
 
 # dbus-broker's launcher wants a journal to log to, the listening socket, and a bus to find systemd on: it takes its own.
@@ -193,12 +151,12 @@ def split_error(error):
     return name, error.message.removeprefix(f"GDBus.Error:{name}: ")
 
 
-class Stack:
+class Stack(Started):
     """One remote bus with an agent, one session bus with a proxy, one broker between them."""
 
     def __init__(self, replies=128, known=True, bus=Bus):
+        super().__init__()
         self.bus = bus
-        self.stack = contextlib.ExitStack()
         self.replies = replies
         self.known = known
         self.clients = []
@@ -207,16 +165,6 @@ class Stack:
         self.agent_options = []  # after the others: the last one counts
         self.proxy_options = []
         self.environment = {}
-
-    def __enter__(self):
-        try:
-            return self._start()
-        except BaseException:
-            self.stack.close()
-            raise
-
-    def __exit__(self, *exc):
-        self.stack.close()
 
     def _key(self, name):
         file = self.directory / name
@@ -262,7 +210,6 @@ class Stack:
         self.stack.callback(self._close_clients)
         self.client = self.new_client()
         self.wait_online()
-        return self
 
     def prepare(self):
         """Everything is named and nothing runs: for tests that configure the broker and the logins."""

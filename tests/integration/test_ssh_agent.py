@@ -69,7 +69,7 @@ class Secretless(Stack):
 
     def _start(self):
         self.texts = {}
-        return super()._start()
+        super()._start()
 
     def _key(self, name):
         file = super()._key(name)

@@ -16,7 +16,7 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / "tests"))
 
 from machine import Machine, run  # noqa: E402
-from programs import NatsServer, wait_for  # noqa: E402
+from programs import Bus, NatsServer, wait_for  # noqa: E402
 
 
 def build_directory():
@@ -40,51 +40,9 @@ def datagram_queue(length):
         setting.write_text(before)
 
 
-class SessionBus:
-    """A private dbus-daemon, as a login session has one. POLICY: more of its default policy."""
-
-    def __init__(self, directory, policy=""):
-        self.directory = pathlib.Path(directory)
-        self.policy = policy
-        self.process = None
-        self.address = None
-
-    def start(self):
-        self.directory.mkdir(parents=True, exist_ok=True)
-        # The reference session configuration, at an address of ours and with no services to activate.
-        config = self.directory / "session.conf"
-        config.write_text(f"""<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
- "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
-<busconfig>
-  <type>session</type>
-  <listen>unix:path={self.directory}/bus</listen>
-  <auth>EXTERNAL</auth>
-  <policy context="default">
-    <allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/>
-    {self.policy}
-  </policy>
-  <limit name="max_completed_connections">100000</limit>
-  <limit name="max_incomplete_connections">10000</limit>
-  <limit name="max_connections_per_user">100000</limit>
-  <limit name="max_incoming_bytes">1000000000</limit>
-  <limit name="max_outgoing_bytes">1000000000</limit>
-  <limit name="max_message_size">134217728</limit>
-  <limit name="max_replies_per_connection">50000</limit>
-  <limit name="max_match_rules_per_connection">50000</limit>
-</busconfig>
-""")
-        self.process = subprocess.Popen(["dbus-daemon", f"--config-file={config}", "--nofork", "--nopidfile",
-                                         "--print-address=1"], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL,
-                                        stderr=subprocess.DEVNULL, text=True, start_new_session=True)
-        self.address = self.process.stdout.readline().strip()
-        if not self.address:
-            raise RuntimeError("dbus-daemon did not start")
-        return self
-
-    def stop(self):
-        if self.process and self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
+def session_bus(name, directory, policy=""):
+    """A private bus that runs, as a login session has one."""
+    return Bus(name, directory, 50000, policy).start()
 
 
 class Fleet:
@@ -156,15 +114,14 @@ class Fleet:
             for machine in self.machines.values():
                 machine.boot()
 
-        self.session = SessionBus(self.directory / "session").start()
-        self.stack.callback(self.session.stop)
+        self.session = session_bus("session", self.directory)
+        self.stack.callback(self.session.kill)
         known = self.directory / "operator" / "known_machines"
         known.write_text("".join(f"{self.nkeys[n]} {n}\n" for n in self.names))
         self.known_machines = known
         self.environment = {**os.environ, "DBUS_SESSION_BUS_ADDRESS": self.session.address}
         self.start_proxy()
         self.stack.callback(self.stop_proxy)
-        return self
 
     def start_proxy(self):
         with open(self.directory / "proxy.log", "ab") as log:

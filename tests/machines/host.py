@@ -1,27 +1,26 @@
 """An operator on a machine that serves as the host: a session bus and a proxy of his own, inside. From there commands go to
 other machines, and what of the host must stay as it is can be looked at."""
-import contextlib
 import os
 import shutil
 import subprocess
 
 from fleet import build_directory
-from programs import wait_for
+from programs import Started, wait_for
 
 USER = 1234
 
 
-class Host:
+class Host(Started):
     """An operator on the machine NAME, which may be one that is not booted."""
 
     def __init__(self, fleet, name, uid):
+        super().__init__()
         self.fleet = fleet
         self.machine = fleet.machines[name]
         self.uid = uid
         self.home = f"/var/lib/operator{uid}"
-        self.stack = contextlib.ExitStack()
 
-    def __enter__(self):
+    def _start(self):
         home = self.machine.root / self.home[1:]
         home.mkdir(mode=0o700)
         for program in ("cli/cbus", "proxy/cbus-proxy"):
@@ -41,10 +40,6 @@ class Host:
         self.start("/usr/local/bin/cbus-proxy", "--nats", self.fleet.nats.url, "--key", f"{self.home}/key", "--bus", self.session,
                    "--known-machines", f"{self.home}/known_machines", "--runtime-dir", f"{self.home}/run")
         self.call("/usr/local/bin/cbus", "machines", "--wait", str(len(self.fleet.names)), "--timeout", "30", check=True)
-        return self
-
-    def __exit__(self, *exc):
-        self.stack.close()
 
     def command(self, *argv):
         command = self.machine.enter(f"CBUS_BUS={self.session}", f"DBUS_SESSION_BUS_ADDRESS={self.session}", f"HOME={self.home}", *argv)
