@@ -6,8 +6,6 @@ say, or says otherwise, is a fault of the text. Only NATS and D-Bus are taken as
 GDBus for the messages that the proxy's side makes itself.
 """
 import contextlib
-import hashlib
-import importlib.util
 import os
 import socket
 import struct
@@ -21,21 +19,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from gi.repository import Gio, GLib
-from stack import TOP, wait_for
+from link_text import (CLOSE, CREDIT, FINISH, HELLO, MESSAGE, OPEN, OPENED, PACKET, PING, PONG, PRESENCE, REFUSED, SERVERINFO, TREE,
+                       WELCOME, link_keys, string, vectors)
+from stack import wait_for
 
-_spec = importlib.util.spec_from_file_location("vectors", TOP / "tests/unit/vectors/link.py")
-vectors = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(vectors)
-
-HELLO, WELCOME, PACKET, PRESENCE = 1, 2, 3, 4
-FINISH, OPEN, OPENED, REFUSED, CLOSE, CREDIT, PING, PONG, TREE, SERVERINFO, MESSAGE = range(1, 12)
 MORE, ANSWER = 1, 2
 NOBODY = 0xFFFFFFFF
 VERSIONS = bytes([1, 1]) + bytes(6)
-
-
-def string(value):
-    return vectors.string(value.encode() if isinstance(value, str) else value)
 
 
 def soon(condition, what):
@@ -63,9 +53,7 @@ class Session:
     """Section 6, 7 and 8: packets, records and credit of one link, at one end of it. PUBLISH sends a packet."""
 
     def __init__(self, transcript, dh, to_agent, publish, payload_max):
-        prk = hashlib.blake2b(b"cbus1 link" + transcript, digest_size=32, key=dh).digest()
-        self.id = vectors.kdf(16, 1, b"cbuslink", prk)
-        chains = [vectors.kdf(32, number, b"cbuslink", prk) for number in (2, 3)]
+        self.id, chains = link_keys(transcript, dh)
         self.chains = chains if to_agent else chains[::-1]  # ours, theirs
         self.numbers = [0, 0]
         self.publish = publish

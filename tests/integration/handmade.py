@@ -5,8 +5,6 @@ An Operator plays the proxy's part towards a real agent, a Machine the agent's t
 broker, with the handshake and the packets of tests/unit/vectors/link.py, which shares no code with CBus. Each step is a
 call of its own, so that a test can stop, repeat or change any of them.
 """
-import hashlib
-import importlib.util
 import os
 import struct
 
@@ -17,14 +15,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from gi.repository import Gio, GLib
-from stack import TOP, wait_for
+from link_text import FINISH, HELLO, MESSAGE, OPEN, PACKET, PRESENCE, REFUSED, SERVERINFO, WELCOME, link_keys, string, vectors
+from stack import wait_for
 
-_spec = importlib.util.spec_from_file_location("vectors", TOP / "tests/unit/vectors/link.py")
-vectors = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(vectors)
-
-HELLO, WELCOME, PACKET, PRESENCE = 1, 2, 3, 4
-FINISH, OPEN, OPENED, REFUSED, CLOSE, CREDIT, PING, PONG, TREE, SERVERINFO, MESSAGE = range(1, 12)
 
 
 def kind(payload):
@@ -33,10 +26,6 @@ def kind(payload):
 
 def key_of(file):
     return serialization.load_ssh_private_key(file.read_bytes(), None)
-
-
-def text(value):
-    return vectors.string(value if isinstance(value, bytes) else value.encode())
 
 
 def texts(payload):
@@ -62,9 +51,7 @@ class Session:
     """Packets of one link, at one end of it."""
 
     def __init__(self, transcript, dh, at_proxy, version=1):
-        prk = hashlib.blake2b(b"cbus1 link" + transcript, digest_size=32, key=dh).digest()
-        self.link_id = vectors.kdf(16, 1, b"cbuslink", prk)
-        chains = [vectors.kdf(32, number, b"cbuslink", prk) for number in (2, 3)]
+        self.link_id, chains = link_keys(transcript, dh)
         self.out, self.back = (vectors.Direction(version, self.link_id, chain) for chain in (chains if at_proxy else chains[::-1]))
         self.sent = self.taken = 0
 
@@ -238,4 +225,4 @@ class Machine(Peer):
     def tell(self, name, machine_id="", boot_id="", version="1"):
         """What the machine says of itself: with it the link is up, and it may come again."""
         self.raw.publish(self.out, self.session.seal(
-            vectors.record(SERVERINFO, b"".join(text(value) for value in (name, machine_id, boot_id, version)))))
+            vectors.record(SERVERINFO, b"".join(string(value) for value in (name, machine_id, boot_id, version)))))

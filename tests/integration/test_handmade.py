@@ -10,8 +10,8 @@ import time
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from gi.repository import GLib
-from handmade import (CLOSE, FINISH, MESSAGE, OPEN, OPENED, PACKET, REFUSED, SERVERINFO, WELCOME, Machine, Operator, call,
-                      key_of, text, texts, vectors)
+from handmade import Machine, Operator, call, key_of, texts
+from link_text import CLOSE, FINISH, MESSAGE, OPEN, OPENED, PACKET, REFUSED, SERVERINFO, WELCOME, string, vectors
 from stack import BUILD, NAME, ROOT, wait_for
 
 DENIED = "org.freedesktop.DBus.Error.AccessDenied"
@@ -207,7 +207,7 @@ def test_links_of_a_key_are_bounded(stack, operator):
         assert (record, channel) == (CLOSE, 0) and "too many proxies with this key" in texts(payload)[1]
         assert "link refused" in stack.agent.log()
         operator.link()
-        members[0].send(members[0].session.seal(vectors.record(CLOSE, text("") + text("done"), 0)))
+        members[0].send(members[0].session.seal(vectors.record(CLOSE, string("") + string("done"), 0)))
         members[0].raw.flush()
         assert insist(late)[0] == SERVERINFO
         # With the line the links go: nothing of them is left to who comes after.
@@ -443,7 +443,8 @@ def test_a_name_can_be_changed_into_no_other_ones_on_a_living_link(stack, machin
 
 
 @pytest.mark.parametrize("payload", [
-    text(b"\xff\xfe") + text("") * 3, text("a\0b") + text("") * 3, text("a") * 3, text("a") * 5, text("a" * 5000) + text("") * 3,
+    string(b"\xff\xfe") + string("") * 3, string("a\0b") + string("") * 3,
+    string("a") * 3, string("a") * 5, string("a" * 5000) + string("") * 3,
     b"\0\0\0\xff" + b"a" * 20, b""], ids=["utf8", "nul", "short", "long", "large", "length", "empty"])
 def test_what_a_machine_says_of_itself_is_checked(stack, machine, payload):
     ended = stack.agent.log().count("link ended")

@@ -6,7 +6,7 @@ import subprocess
 import handmade
 import pytest
 from gi.repository import GLib
-
+from link_text import TREE, string, vectors
 from stack import BUILD, TEST, Client, Program, Stack, is_listening, spawn_service, wait_for
 
 DBUS = "org.freedesktop.DBus"
@@ -261,14 +261,14 @@ def test_a_tree_holds_no_object_that_could_not_be_introspected(own_judged):
 
     wait_for(denied, "the new policy")
     machine, key = (handmade.key_of(file) for file in (own_judged.machine_key, own_judged.operator_key))
-    with contextlib.closing(handmade.Operator(own_judged.nats.port, handmade.vectors.public(machine), key)) as operator:
+    with contextlib.closing(handmade.Operator(own_judged.nats.port, vectors.public(machine), key)) as operator:
         operator.link()
         operator.open_channel()
-        operator.send(operator.session.seal(handmade.vectors.record(handmade.TREE, struct.pack(">I", 7) + handmade.text(ONE), 1)))
-        _record, channel, answer = operator.records(handmade.TREE)
+        operator.send(operator.session.seal(vectors.record(TREE, struct.pack(">I", 7) + string(ONE), 1)))
+        _record, channel, answer = operator.records(TREE)
     assert channel == 1 and answer[:5] == struct.pack(">IB", 7, 1)
-    assert handmade.text(PATH) in answer
-    assert handmade.text(PATH + "/child") not in answer and handmade.text(PATH + "/child/deeper") not in answer
+    assert string(PATH) in answer
+    assert string(PATH + "/child") not in answer and string(PATH + "/child/deeper") not in answer
 
 
 def test_a_policy_that_is_gone_ends_the_link(own_judged):

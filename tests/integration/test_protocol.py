@@ -3,9 +3,10 @@ import contextlib
 import pathlib
 
 import pytest
-from by_the_text import CLOSE, Agent, Proxy, take_string, vectors
+from by_the_text import Agent, Proxy, take_string
 from cryptography.hazmat.primitives import serialization
 from gi.repository import Gio, GLib
+from link_text import CLOSE, vectors
 from stack import TEST, Client, split_error, wait_for
 
 DBUS_ERROR = "org.freedesktop.DBus.Error."
