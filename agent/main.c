@@ -254,7 +254,8 @@ main(int argc, char **argv)
     asked = cbus_check_policy_take(&argc, argv, question);
     settings = cbus_settings_parse(settings_table, "agent", files,
                                    "Makes this machine's D-Bus reachable over NATS.", &argc, &argv, &error);
-    if (settings == NULL || !cbus_log_level_parse(cbus_settings_get(settings, "log-level"), &log_level, &error)) {
+    if (settings == NULL ||
+        !cbus_log_level_parse(cbus_settings_get(settings, "log-level"), &log_level, &error)) {
         (void)fail(error);
         return 2;
     }

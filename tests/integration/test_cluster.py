@@ -6,7 +6,7 @@ import pytest
 from gi.repository import Gio, GLib
 
 from fleet import Fleet
-from stack import NAME, ROOT, TEST, TOP, escape, split_error, wait_for
+from stack import NAME, ROOT, TEST, escape, split_error, wait_for
 
 GET = "(sossasu)"
 INVOKE = "(sossavasu)"

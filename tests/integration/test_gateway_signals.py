@@ -5,8 +5,8 @@ import signal
 import pytest
 from gi.repository import GLib
 
-from gateway import ONE, PATH, POLICY, TYPED, TYPED_PATH, Gateway
-from plain import Plain, spell
+from gateway import ONE, PATH, TYPED, TYPED_PATH, Gateway
+from plain import spell
 from stack import Client, wait_for
 
 DBUS = "org.freedesktop.DBus"
