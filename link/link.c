@@ -26,8 +26,7 @@
 
 G_DEFINE_QUARK(cbus_link_error, cbus_link_error)
 
-#define PACKET_MIN (8u * 1024)
-#define INFO_MAX   255u
+#define INFO_MAX 255u
 
 CbusLink *
 cbus_link_new(CbusLoop *loop, CbusSide side, CbusSession *session, gsize max_payload, CbusBudget *budget,
@@ -43,7 +42,7 @@ cbus_link_new(CbusLoop *loop, CbusSide side, CbusSession *session, gsize max_pay
     link->send_data = send_data;
     link->handler = *handler;
     link->user_data = user_data;
-    link->packet_max = CLAMP(max_payload, PACKET_MIN, CBUS_PACKET_MAX);
+    link->packet_max = CLAMP(max_payload, CBUS_PACKET_LEAST, CBUS_PACKET_MAX);
     link->channels = g_hash_table_new_full(g_direct_hash, g_direct_equal, NULL, cbus_link_channel_free);
     link->pack.func = cbus_link_pack;
     link->pack.user_data = link;

@@ -18,6 +18,7 @@
  * the caller's to judge. The user may free this, subscribe and unsubscribe inside every handler (`depth`). */
 #include "link/log.h"
 #include "link/nats_private.h"
+#include "wire/seal.h"
 
 #define PAUSE_FIRST_MS      20
 #define PAUSE_LAST_MS       5000
@@ -25,7 +26,6 @@
 #define BEAT_MS             6000
 #define RECORDS_A_TURN      16
 #define MAX_PAYLOAD_DEFAULT (1024 * 1024)
-#define MAX_PAYLOAD_LEAST   8192 /* a link's packet may be as large (link.c) */
 #define MAX_PAYLOAD_MOST    (8 * 1024 * 1024)
 
 static void dial(CbusNats *nats);
@@ -258,11 +258,11 @@ set_up_connection(CbusNats *nats, GError **error)
     gint64 max_payload = natsConnection_GetMaxPayload(nats->connection);
     natsStatus s;
 
-    if (max_payload < MAX_PAYLOAD_LEAST) {
+    if (max_payload < CBUS_PACKET_LEAST) {
         g_set_error(error, CBUS_NATS_ERROR, CBUS_NATS_ERROR_CONNECT,
                     "the NATS server at %s allows %" G_GINT64_FORMAT
                     " bytes a message: its max_payload must be at least %d",
-                    cbus_nats_login_servers(nats->login), max_payload, MAX_PAYLOAD_LEAST);
+                    cbus_nats_login_servers(nats->login), max_payload, CBUS_PACKET_LEAST);
         return FALSE;
     }
     nats->max_payload = (gsize)MIN(max_payload, MAX_PAYLOAD_MOST);

@@ -9,6 +9,7 @@
 #define CBUS_PACKET_PREFIX_BYTES 32 /* header, link id, number */
 #define CBUS_PACKET_TAG_BYTES    16
 #define CBUS_PACKET_OVERHEAD     (CBUS_PACKET_PREFIX_BYTES + CBUS_PACKET_TAG_BYTES)
+#define CBUS_PACKET_LEAST        8192 /* bytes of a packet that every way must carry */
 #define CBUS_KEY_ROLL            4096
 
 typedef struct _CbusSession CbusSession;
