@@ -1,5 +1,6 @@
 /* See the header. The agent's signer answers later, as another process does; the proxy's at once. */
 #include "handshake-fixture.h"
+#include "wire/subject.h"
 
 gboolean
 world_is_possible(void)
@@ -326,7 +327,8 @@ overhear(const char *subject, const char *reply, guint8 *data, gsize len, gpoint
     if (cbus_hello_peek(data, len, &key, &instance)) {
         g_byte_array_set_size(world->hello, 0);
         g_byte_array_append(world->hello, data, (guint)len);
-    } else if (cbus_packet_link_id(data, len) != NULL && strstr(subject, ".in.") != NULL) {
+    } else if (cbus_packet_link_id(data, len) != NULL && !cbus_subject_agent(subject, &key)) {
+        /* Of those that packets go to, the one that is named after an agent's instance. */
         g_free(world->agent_in);
         world->agent_in = g_strdup(subject);
     } else if (!cbus_presence_read(data, len, &world->presence)) {
